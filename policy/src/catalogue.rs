@@ -1,0 +1,446 @@
+//! The catalogue: which calls exist and what each of them needs.
+//!
+//! Declared routes are compiled into a tree of path segments. A path leads to one template at most
+//! (a literal segment beats `{x}`), and only then is the method looked up: a path that has a
+//! template of its own never falls back to a wider one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use agentca_identity::scope::RequiredScope;
+use agentca_identity::trust::TrustLevel;
+use serde::Deserialize;
+
+use crate::path::{MAX_SEGMENTS, NormalPath, PathRefusal, normalise_segment};
+
+/// The most routes of a catalogue.
+pub const MAX_ROUTES: usize = 100_000;
+
+/// Compiled routes.
+#[derive(Debug)]
+pub struct Catalogue {
+    nodes: Vec<Node>,
+    routes: Vec<Arc<Route>>,
+}
+
+impl Catalogue {
+    /// Compiles declarations.
+    ///
+    /// # Errors
+    /// [`CatalogueErrors`]: everything that is wrong, by route.
+    pub fn compile(
+        upstreams: &[UpstreamDecl],
+        routes: &[RouteDecl],
+    ) -> Result<Self, CatalogueErrors> {
+        let names: HashMap<&str, Arc<str>> = upstreams
+            .iter()
+            .map(|upstream| (upstream.name.as_str(), Arc::from(upstream.name.as_str())))
+            .collect();
+        let mut catalogue = Self {
+            nodes: vec![Node::default()],
+            routes: Vec::new(),
+        };
+        let mut errors = Vec::new();
+        for (index, decl) in routes.iter().enumerate() {
+            let fault = if index == MAX_ROUTES {
+                Some(RouteFault::TooMany)
+            } else {
+                catalogue.add(decl, &names).err()
+            };
+            if let Some(fault) = fault {
+                let template = decl.path.clone();
+                errors.push(CatalogueError {
+                    index,
+                    template,
+                    fault,
+                });
+            }
+            if index == MAX_ROUTES {
+                break;
+            }
+        }
+        if errors.is_empty() {
+            Ok(catalogue)
+        } else {
+            Err(CatalogueErrors(errors))
+        }
+    }
+
+    /// The route of a call; the method is compared byte for byte (RFC 9110 §9.1).
+    #[must_use]
+    pub fn find(&self, method: &str, path: &NormalPath) -> Option<&Arc<Route>> {
+        let mut segments = [""; MAX_SEGMENTS];
+        let mut count = 0;
+        for (slot, segment) in segments.iter_mut().zip(path.segments()) {
+            *slot = segment;
+            count += 1;
+        }
+        let node = self.walk(self.nodes.first()?, segments.get(..count)?)?;
+        let route = node.methods.iter().find(|(name, _)| name == method)?.1;
+        self.routes.get(route)
+    }
+
+    /// Every route, in the order of declaration.
+    #[must_use]
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// The node of the best template: depth is bounded by [`MAX_SEGMENTS`], and each node is
+    /// entered at most once.
+    fn walk<'a>(&'a self, node: &'a Node, segments: &[&str]) -> Option<&'a Node> {
+        let Some((first, rest)) = segments.split_first() else {
+            return (!node.methods.is_empty()).then_some(node);
+        };
+        let literal = node
+            .literals
+            .get(*first)
+            .and_then(|&next| self.nodes.get(next));
+        literal.and_then(|next| self.walk(next, rest)).or_else(|| {
+            let next = self.nodes.get(node.any?)?;
+            self.walk(next, rest)
+        })
+    }
+
+    fn add(
+        &mut self,
+        decl: &RouteDecl,
+        upstreams: &HashMap<&str, Arc<str>>,
+    ) -> Result<(), RouteFault> {
+        let route = Route::compile(decl, upstreams)?;
+        let mut at = 0;
+        for segment in template_segments(&route.template)? {
+            at = self.step(at, &segment)?;
+        }
+        let index = self.routes.len();
+        let node = self.nodes.get_mut(at).ok_or(RouteFault::TooMany)?;
+        for method in &route.methods {
+            if node.methods.iter().any(|(name, _)| name == method) {
+                return Err(RouteFault::Duplicate(method.clone()));
+            }
+            node.methods.push((method.clone(), index));
+        }
+        self.routes.push(Arc::new(route));
+        Ok(())
+    }
+
+    /// The child of a node for a template's segment, made when there is none.
+    fn step(&mut self, at: usize, segment: &TemplateSegment) -> Result<usize, RouteFault> {
+        let fresh = self.nodes.len();
+        let node = self.nodes.get_mut(at).ok_or(RouteFault::TooMany)?;
+        let next = match segment {
+            TemplateSegment::Any => *node.any.get_or_insert(fresh),
+            TemplateSegment::Literal(text) => {
+                *node.literals.entry(text.as_str().into()).or_insert(fresh)
+            }
+        };
+        if next == fresh {
+            self.nodes.push(Node::default());
+        }
+        Ok(next)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: HashMap<Box<str>, usize>,
+    any: Option<usize>,
+    /// Index into the routes by method; a handful at most.
+    methods: Vec<(String, usize)>,
+}
+
+/// A server behind the enforcer, as far as the catalogue cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamDecl {
+    /// What routes call it.
+    pub name: String,
+}
+
+/// A route as it is written in configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteDecl {
+    /// The name of a declared upstream.
+    pub upstream: String,
+    /// Methods, upper-case; `HEAD` is not implied by `GET`.
+    pub methods: Vec<String>,
+    /// `/v1/accounts/{id}`: literal segments, and `{x}` for exactly one segment.
+    pub path: String,
+    /// The scope a caller needs, without `*`.
+    pub scope: String,
+    /// The least trust level, `L0` to `L4`.
+    pub min_trust: String,
+    /// What a call can do at worst.
+    pub risk: Risk,
+    /// The data's classification, recorded with each call.
+    #[serde(default)]
+    pub classification: Option<String>,
+    /// The request's body is passed on as it arrives instead of read whole first.
+    #[serde(default)]
+    pub stream_request: bool,
+}
+
+/// A route of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// The path's template, as declared: how it appears in records.
+    pub template: String,
+    /// The methods it is for.
+    pub methods: Vec<String>,
+    /// The scope a caller needs.
+    pub scope: RequiredScope,
+    /// The least trust level.
+    pub min_trust: TrustLevel,
+    /// What a call can do at worst.
+    pub risk: Risk,
+    /// The data's classification.
+    pub classification: Option<String>,
+    /// `http:<upstream>:<template>`.
+    pub call_name: String,
+    /// The request's body is passed on as it arrives.
+    pub stream_request: bool,
+}
+
+impl Route {
+    fn compile(decl: &RouteDecl, upstreams: &HashMap<&str, Arc<str>>) -> Result<Self, RouteFault> {
+        // Every key is named: a new one cannot be dropped unread.
+        let RouteDecl {
+            upstream,
+            methods,
+            path,
+            scope,
+            min_trust,
+            risk,
+            classification,
+            stream_request,
+        } = decl;
+        let known = upstreams
+            .get(upstream.as_str())
+            .ok_or_else(|| RouteFault::UnknownUpstream(upstream.clone()))?;
+        check_methods(methods)?;
+        Ok(Self {
+            upstream: Arc::clone(known),
+            template: path.clone(),
+            methods: methods.clone(),
+            scope: RequiredScope::from_str(scope)
+                .map_err(|error| RouteFault::Scope(error.to_string()))?,
+            min_trust: TrustLevel::from_str(min_trust)
+                .map_err(|error| RouteFault::Trust(error.to_string()))?,
+            risk: *risk,
+            classification: check_classification(classification.as_deref())?,
+            call_name: format!("http:{upstream}:{path}"),
+            stream_request: *stream_request,
+        })
+    }
+}
+
+/// What a call can do at worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// Changes nothing.
+    Read,
+    /// Changes something.
+    Write,
+    /// Removes something.
+    Destructive,
+    /// Runs something.
+    Execute,
+    /// Moves money.
+    Financial,
+}
+
+impl Risk {
+    /// The name in configuration and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Destructive => "destructive",
+            Self::Execute => "execute",
+            Self::Financial => "financial",
+        }
+    }
+
+    /// Whether the decision's record must be durable before the upstream sees a byte: always,
+    /// unless the call only reads (promise 3 of ARCHITECTURE.md).
+    #[must_use]
+    pub const fn recorded_before_forwarding(self) -> bool {
+        !matches!(self, Self::Read)
+    }
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Everything that is wrong with a catalogue; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct CatalogueErrors(Vec<CatalogueError>);
+
+impl CatalogueErrors {
+    /// The errors in the order of routes.
+    pub fn iter(&self) -> impl Iterator<Item = &CatalogueError> {
+        self.0.iter()
+    }
+}
+
+/// What is wrong with one route.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("route {} (`{template}`): {fault}", .index + 1)]
+pub struct CatalogueError {
+    /// The route's place, from 0.
+    pub index: usize,
+    /// Its path as declared.
+    pub template: String,
+    /// What is wrong.
+    pub fault: RouteFault,
+}
+
+/// Why a route was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteFault {
+    /// No such upstream.
+    #[error("no upstream is named `{0}`")]
+    UnknownUpstream(String),
+    /// An empty list.
+    #[error("`methods` is empty: name at least one method")]
+    NoMethods,
+    /// Not an upper-case token.
+    #[error("`{0}` is not a method: write it in upper-case letters")]
+    Method(String),
+    /// A method that no upstream is given.
+    #[error("`{0}` is never forwarded")]
+    RefusedMethod(String),
+    /// The same method twice for what is the same path.
+    #[error("`{0}` of this path belongs to an earlier route already")]
+    Duplicate(String),
+    /// The template's literal parts.
+    #[error("`path`: {0}")]
+    Path(#[from] PathRefusal),
+    /// A template that is not in its written form, so that it would never match as read.
+    #[error("`path`: write the segment `{written}` as `{form}`")]
+    NotNormal {
+        /// As declared.
+        written: String,
+        /// As it would have to be.
+        form: String,
+    },
+    /// A query in a template.
+    #[error("`path`: a template has no query")]
+    Query,
+    /// `{x}` that is not a name in braces.
+    #[error("`path`: `{0}` must be a name of a-z, 0-9 and _ in braces, for a whole segment")]
+    Parameter(String),
+    /// `{x}` twice.
+    #[error("`path`: `{0}` appears twice")]
+    ParameterTwice(String),
+    /// The scope.
+    #[error("`scope`: {0}")]
+    Scope(String),
+    /// The trust level.
+    #[error("`min_trust`: {0}")]
+    Trust(String),
+    /// The classification.
+    #[error("`classification` must be 1 to 64 characters of a-z, 0-9, _ and -")]
+    Classification,
+    /// More than [`MAX_ROUTES`].
+    #[error("a catalogue has at most {MAX_ROUTES} routes")]
+    TooMany,
+}
+
+enum TemplateSegment {
+    Literal(String),
+    Any,
+}
+
+fn template_segments(template: &str) -> Result<Vec<TemplateSegment>, RouteFault> {
+    if template.contains(['?', '#']) {
+        return Err(RouteFault::Query);
+    }
+    let rest = template.strip_prefix('/').ok_or(PathRefusal::NotAbsolute)?;
+    if rest.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut parameters = BTreeSet::new();
+    let segments = rest
+        .split('/')
+        .map(|segment| template_segment(segment, &mut parameters))
+        .collect::<Result<Vec<_>, _>>()?;
+    if segments.len() > MAX_SEGMENTS {
+        return Err(PathRefusal::TooManySegments.into());
+    }
+    Ok(segments)
+}
+
+fn template_segment<'a>(
+    segment: &'a str,
+    parameters: &mut BTreeSet<&'a str>,
+) -> Result<TemplateSegment, RouteFault> {
+    if segment.contains(['{', '}']) {
+        let name = segment
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if !name.is_some_and(is_name) {
+            return Err(RouteFault::Parameter(segment.to_owned()));
+        }
+        if !parameters.insert(segment) {
+            return Err(RouteFault::ParameterTwice(segment.to_owned()));
+        }
+        return Ok(TemplateSegment::Any);
+    }
+    let mut form = String::with_capacity(segment.len());
+    normalise_segment(segment, &mut form)?;
+    if form == segment {
+        Ok(TemplateSegment::Literal(form))
+    } else {
+        Err(RouteFault::NotNormal {
+            written: segment.to_owned(),
+            form,
+        })
+    }
+}
+
+fn check_methods(methods: &[String]) -> Result<(), RouteFault> {
+    if methods.is_empty() {
+        return Err(RouteFault::NoMethods);
+    }
+    for method in methods {
+        let letters = method
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b == b'-' || b == b'_');
+        if method.is_empty() || method.len() > 32 || !letters {
+            return Err(RouteFault::Method(method.clone()));
+        }
+        if matches!(method.as_str(), "CONNECT" | "TRACE") {
+            return Err(RouteFault::RefusedMethod(method.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn check_classification(text: Option<&str>) -> Result<Option<String>, RouteFault> {
+    let Some(text) = text else { return Ok(None) };
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+        return Err(RouteFault::Classification);
+    }
+    Ok(Some(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! What a call needs and whether its caller has it: catalogue, paths and the decision.
+//!
+//! [`Catalogue::compile`] turns declared routes into an index, [`NormalPath::parse`] is the only
+//! reading of a request's path, and [`judge`] weighs a caller's rights against a route.
+//! Nothing here does I/O, asks a clock or awaits; the order of the rules that come before (feed,
+//! environment, issuance, expiry) is the enforcer's.
+
+mod catalogue;
+mod decision;
+mod path;
+mod rule;
+
+pub use catalogue::{
+    Catalogue, CatalogueError, CatalogueErrors, MAX_ROUTES, Risk, Route, RouteDecl, RouteFault,
+    UpstreamDecl,
+};
+pub use decision::{CallerRights, Proof, Restriction, Verdict, judge};
+pub use path::{MAX_PATH, MAX_SEGMENTS, NormalPath, PathRefusal};
+pub use rule::Rule;
