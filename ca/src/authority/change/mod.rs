@@ -1,0 +1,148 @@
+//! Every change that can be asked for, and the judgement of each against the state.
+//!
+//! A change holds what was asked, validated as far as one can without the state. [`Change::decide`]
+//! is a pure function: no I/O, no clock but the one it is given.
+
+mod agent;
+mod credential;
+mod enforcer;
+mod issue;
+mod revoke;
+
+pub use agent::{Reinstate, Restrict, SetGrant};
+pub use credential::{AddPerson, AnnounceSigner, CertifyCredentials, RenewOwn, SignedCredential};
+pub use enforcer::{
+    AddEnforcer, AnnounceCrl, AnnounceSnapshot, EnforcerKeys, LogChoice, ProvenHead,
+    RemoveEnforcer, SnapshotVerdict, Witness, WitnessVerdict,
+};
+pub use issue::{CertifyAgent, IssuePlan, PlanIssue, RenewalRights, renewal_rights};
+pub use revoke::{Revoke, RevokeTarget, Revoked};
+
+use agentca_identity::roles::PersonRole;
+use agentca_identity::serial::Serial;
+use agentca_identity::spiffe::SpiffeId;
+use agentca_identity::time::Timestamp;
+
+use super::event::Draft;
+use super::handle::{Handle, Holder};
+use super::refusal::Refusal;
+use super::state::{Issued, KeyId, State};
+
+/// Something asked for, to be judged under the sequencer's lock.
+pub trait Change {
+    /// What the asker learns besides the records' indexes.
+    type Outcome;
+
+    /// Judges the change against everything staged so far.
+    fn decide(self, state: &State, clock: Clock) -> Result<Decision<Self::Outcome>, Refusal>;
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub struct Decision<T> {
+    /// The records to write, in order.
+    pub drafts: Vec<Draft>,
+    /// What the asker learns.
+    pub outcome: T,
+}
+
+/// The time of a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// The later of this machine's clock and the newest record.
+    pub now: Timestamp,
+    /// Whether this machine's clock stands more than a minute before the newest record.
+    pub behind: bool,
+}
+
+impl Clock {
+    /// Refuses to issue on a clock that went back.
+    fn demand_right(self) -> Result<(), Refusal> {
+        if self.behind {
+            Err(Refusal::Clock { newest: self.now })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Who asks, by the certificate of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What it names.
+    pub id: SpiffeId,
+    /// Its serial number.
+    pub serial: Serial,
+}
+
+impl Caller {
+    /// The caller's certificate, if we issued it and it is in force.
+    pub fn check<'a>(&self, state: &'a State, clock: Clock) -> Result<&'a Issued, Refusal> {
+        let refuse = |why| Refusal::Caller {
+            serial: self.serial,
+            why,
+        };
+        let issued = state
+            .certificate(&self.serial)
+            .filter(|issued| issued.holder == Holder::of(&self.id))
+            .ok_or_else(|| refuse("is not in the authority's log; ask for a new one"))?;
+        if issued.ended.is_some() {
+            return Err(refuse("is revoked; ask an admin for a new one"));
+        }
+        if !issued.in_force(clock.now) {
+            return Err(refuse("has expired; ask for a new one"));
+        }
+        Ok(issued)
+    }
+
+    /// Demands a person whose roles allow what `role` allows.
+    pub fn demand(&self, role: PersonRole, state: &State, clock: Clock) -> Result<(), Refusal> {
+        self.check(state, clock)?;
+        let SpiffeId::Person { name, .. } = &self.id else {
+            return Err(Refusal::Kind {
+                who: self.id.clone(),
+                needs: "a person",
+            });
+        };
+        match state.person(name) {
+            Some(person) if person.roles.permits(role) => Ok(()),
+            _ => Err(Refusal::Role {
+                needs: role,
+                who: self.id.clone(),
+            }),
+        }
+    }
+
+    /// Demands an enforcer that was not removed.
+    pub fn demand_enforcer(&self, state: &State, clock: Clock) -> Result<Handle, Refusal> {
+        let refuse = || Refusal::Kind {
+            who: self.id.clone(),
+            needs: "an enforcer",
+        };
+        self.check(state, clock)?;
+        let (SpiffeId::Enforcer { .. }, Some(handle)) = (&self.id, Handle::of(&self.id)) else {
+            return Err(refuse());
+        };
+        match state.enforcer(&handle) {
+            Some(enforcer) if !enforcer.removed => Ok(handle),
+            _ => Err(Refusal::EnforcerRemoved(handle)),
+        }
+    }
+}
+
+/// Refuses a key that was revoked, or is certified for somebody else.
+fn judge_key(state: &State, key: &KeyId, holder: &Holder) -> Result<(), Refusal> {
+    if state.revoked_keys.contains(key) {
+        return Err(Refusal::RevokedKey);
+    }
+    match state
+        .keys
+        .get(key)
+        .and_then(|serial| state.certificate(serial))
+    {
+        Some(issued) if issued.holder != *holder => {
+            Err(Refusal::ForeignKey(issued.holder.to_string()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,198 @@
+//! Why a change is refused, in sentences that say what to do.
+
+use agentca_identity::grant::GrantViolation;
+use agentca_identity::roles::PersonRole;
+use agentca_identity::serial::Serial;
+use agentca_identity::spiffe::SpiffeId;
+use agentca_identity::time::Timestamp;
+
+use super::handle::Handle;
+
+/// Why a change is refused. Nothing was written, unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The caller's certificate is not in force.
+    #[error("your certificate {serial} {why}")]
+    Caller {
+        /// Which certificate.
+        serial: Serial,
+        /// What is wrong with it, and what to do.
+        why: &'static str,
+    },
+    /// The caller's role does not allow it.
+    #[error("this needs the role {needs}, which {who} does not have")]
+    Role {
+        /// The role that would allow it.
+        needs: PersonRole,
+        /// The caller.
+        who: SpiffeId,
+    },
+    /// The caller is of a kind that may not ask this.
+    #[error("{who} may not ask this; {needs} may")]
+    Kind {
+        /// The caller.
+        who: SpiffeId,
+        /// Who may.
+        needs: &'static str,
+    },
+    /// No such agent.
+    #[error("there is no agent `{0}`; `agentca agent list` shows all")]
+    UnknownAgent(String),
+    /// Several environments have an agent of this name.
+    #[error("`{name}` is ambiguous, name one of: {}", candidates.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// What it could mean.
+        candidates: Vec<Handle>,
+    },
+    /// No agent has this owner.
+    #[error("no agent belongs to `{0}`; `agentca agent list` shows owners")]
+    UnknownOwner(String),
+    /// No such certificate.
+    #[error("there is no certificate with serial {0}, or it expired more than a day ago")]
+    UnknownSerial(Serial),
+    /// No such enforcer.
+    #[error("there is no enforcer `{0}`; `agentca enforcer list` shows all")]
+    UnknownEnforcer(Handle),
+    /// The enforcer is there and has its credentials.
+    #[error(
+        "enforcer `{0}` is there already; remove it first, or say --new-log if it lost its log"
+    )]
+    EnforcerExists(Handle),
+    /// The enforcer was removed.
+    #[error("enforcer `{0}` was removed; add it again")]
+    EnforcerRemoved(Handle),
+    /// The agent is revoked.
+    #[error("agent `{0}` is revoked; `agentca reinstate {0}` lifts that")]
+    Revoked(Handle),
+    /// The agent is not revoked.
+    #[error("agent `{0}` is not revoked, there is nothing to reinstate")]
+    NotRevoked(Handle),
+    /// A first issue leaves something open.
+    #[error("agent `{agent}` is new; give its {missing} too")]
+    FirstIssue {
+        /// Which agent.
+        agent: Handle,
+        /// What is needed.
+        missing: &'static str,
+    },
+    /// An issue names another owner than the registered one.
+    #[error("agent `{agent}` belongs to `{owner}`; leave the owner out or give this one")]
+    OtherOwner {
+        /// Which agent.
+        agent: Handle,
+        /// The registered owner.
+        owner: String,
+    },
+    /// Wider than the grant.
+    #[error("agent `{agent}` asks for more than it is granted: {why}; see `agentca agent grant`")]
+    BeyondGrant {
+        /// Which agent.
+        agent: Handle,
+        /// What is beyond.
+        why: GrantViolation,
+    },
+    /// The grant or a restriction leaves nothing to renew.
+    #[error("agent `{0}` is no longer granted anything its certificate has; ask for a new one")]
+    NothingLeft(Handle),
+    /// The intersection cannot be written into a certificate.
+    #[error("agent `{0}` would get more than 128 scopes; widen its grant or issue it anew")]
+    TooManyScopes(Handle),
+    /// Grant or restriction changed between the decision and the certificate.
+    #[error("the grant of agent `{0}` changed meanwhile; ask again")]
+    Changed(Handle),
+    /// The key was revoked.
+    #[error("this key was revoked and is never certified again; make a new one")]
+    RevokedKey,
+    /// The key is another's.
+    #[error("this key is certified for {0}; every identity needs a key of its own")]
+    ForeignKey(String),
+    /// A key of a kind this use does not allow.
+    #[error("the {0} key must be Ed25519")]
+    SignerKey(&'static str),
+    /// A field that does not hold what it should.
+    #[error("{field}: {why}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The clock of this machine stands before the newest record.
+    #[error("the authority's clock stands before its newest record ({newest}); set it right")]
+    Clock {
+        /// The newest record's time.
+        newest: Timestamp,
+    },
+    /// The log takes no more until the disk has room.
+    #[error("the log cannot grow now ({0}); ask again later")]
+    LogFull(String),
+    /// Staged but not durable in time; it may still become so.
+    #[error(
+        "the record did not become durable in time; look whether it happened before asking again"
+    )]
+    NotDurable,
+    /// Our own fault.
+    #[error("the authority failed: {0}")]
+    Internal(String),
+}
+
+/// What a refusal means for the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The caller may not.
+    Denied,
+    /// It does not exist.
+    NotFound,
+    /// It exists already.
+    Exists,
+    /// Not as things stand.
+    Precondition,
+    /// Never, as asked.
+    Invalid,
+    /// Something changed meanwhile: ask again.
+    Aborted,
+    /// Not now.
+    Unavailable,
+    /// Our fault.
+    Internal,
+}
+
+impl Refusal {
+    /// What it means for the asker.
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            Self::Caller { .. }
+            | Self::Role { .. }
+            | Self::Kind { .. }
+            | Self::BeyondGrant { .. } => Meaning::Denied,
+            Self::UnknownAgent(_)
+            | Self::UnknownOwner(_)
+            | Self::UnknownSerial(_)
+            | Self::UnknownEnforcer(_) => Meaning::NotFound,
+            Self::EnforcerExists(_) => Meaning::Exists,
+            Self::Ambiguous { .. }
+            | Self::EnforcerRemoved(_)
+            | Self::Revoked(_)
+            | Self::NotRevoked(_)
+            | Self::OtherOwner { .. }
+            | Self::NothingLeft(_)
+            | Self::TooManyScopes(_)
+            | Self::RevokedKey
+            | Self::ForeignKey(_) => Meaning::Precondition,
+            Self::FirstIssue { .. } | Self::SignerKey(_) | Self::Field { .. } => Meaning::Invalid,
+            Self::Changed(_) => Meaning::Aborted,
+            Self::Clock { .. } | Self::LogFull(_) | Self::NotDurable => Meaning::Unavailable,
+            Self::Internal(_) => Meaning::Internal,
+        }
+    }
+
+    /// A field that does not hold what it should.
+    pub fn field(field: &'static str, why: impl ToString) -> Self {
+        Self::Field {
+            field,
+            why: why.to_string(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `agentca serve`.
+
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use super::args::Connection;
+use crate::serve::ServeOptions;
+
+/// Run the authority until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  agentca serve --data ./pki
+  agentca serve --data ./pki --listen 0.0.0.0:7443 --http-listen 0.0.0.0:7080
+
+gRPC over mutual TLS is on --listen; the root, CRLs, checkpoint, hash tiles, /healthz and /metrics
+are on --http-listen, in plain HTTP. AGENTCA_LOG sets what is logged, like info or agentca=debug.")]
+pub(super) struct ServeArgs {
+    /// The folder that `agentca init` made.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where to serve gRPC [default: agentca.toml's, or 127.0.0.1:7443].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where to serve plain HTTP [default: agentca.toml's, or 127.0.0.1:7080].
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<SocketAddr>,
+}
+
+pub(super) fn run(args: &ServeArgs, connection: &Connection) -> Result<(), Failure> {
+    let filter = EnvFilter::try_from_env("AGENTCA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let options = ServeOptions {
+        data: args.data.clone(),
+        listen: args.listen,
+        http_listen: args.http_listen,
+        passphrase_file: connection.passphrase_file.clone(),
+    };
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::refused(format!("could not start: {e}")))?
+        .block_on(async {
+            let asked = Asked::watch()
+                .map_err(|e| Failure::refused(format!("could not wait for signals: {e}")))?;
+            crate::serve::run(options, asked.wait())
+                .await
+                .map_err(Failure::refused)
+        })
+}
+
+/// The signals that end the program.
+struct Asked {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Asked {
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

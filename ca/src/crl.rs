@@ -1,0 +1,292 @@
+//! The CRL publisher: one full CRL per shard, for where no feed can reach.
+//!
+//! It keeps its own copy of what is revoked, so that building one never holds the sequencer. A list
+//! is announced in a record, whose index becomes the crlNumber; built and signed on another thread;
+//! and published only when that record is durable. A shard is published before its first revocation,
+//! again within half a second of a change, and at half of its lifetime in any case.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use agentca_identity::profile::RevocationReason;
+use agentca_identity::profile::crl::{CrlTemplate, sign_crl};
+use agentca_identity::serial::Serial;
+use agentca_identity::time::Timestamp;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::authority::change::AnnounceCrl;
+use crate::authority::refusal::Refusal;
+use crate::authority::sequencer::Sequencer;
+use crate::authority::state::{EndedCertificate, REMEMBERED};
+use crate::mint::Mint;
+
+/// The CRLs that are published now, by shard.
+#[derive(Debug, Default)]
+pub struct Shelf(RwLock<HashMap<u16, Published>>);
+
+/// A published CRL.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// DER.
+    pub der: Bytes,
+    /// Its crlNumber.
+    pub number: u64,
+    /// When it was made.
+    pub this_update: Timestamp,
+    /// When it is no longer fresh.
+    pub next_update: Timestamp,
+    /// How many certificates it revokes.
+    pub entries: u64,
+}
+
+impl Shelf {
+    /// The CRL of a shard.
+    pub fn find(&self, shard: u16) -> Option<Published> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&shard)
+            .cloned()
+    }
+
+    /// Every published CRL.
+    pub fn all(&self) -> BTreeMap<u16, Published> {
+        let shelf = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        shelf
+            .iter()
+            .map(|(shard, published)| (*shard, published.clone()))
+            .collect()
+    }
+
+    fn put(&self, shard: u16, published: Published) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(shard, published);
+    }
+}
+
+/// Builds and publishes.
+pub struct Publisher {
+    /// Where announcements go.
+    pub sequencer: Arc<Sequencer>,
+    /// Signs.
+    pub mint: Arc<Mint>,
+    /// Where lists are put.
+    pub shelf: Arc<Shelf>,
+    /// Certificates that ended, in the order of their records.
+    pub ended: mpsc::UnboundedReceiver<EndedCertificate>,
+}
+
+/// Why a list could not be published.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Sign(String),
+}
+
+type Revoked = HashMap<Serial, EndedCertificate>;
+
+impl Publisher {
+    /// Publishes for ever. `in_use` are shards that certificates name, whether they would be chosen
+    /// now or not. `first` is told when every shard is there.
+    pub async fn run(
+        mut self,
+        revoked: Vec<EndedCertificate>,
+        in_use: BTreeSet<u16>,
+        first: oneshot::Sender<()>,
+    ) {
+        let mut shards: BTreeMap<u16, Arc<Revoked>> = (0..self.mint.crl_shards)
+            .chain(in_use)
+            .map(|shard| (shard, Arc::default()))
+            .collect();
+        revoked
+            .into_iter()
+            .for_each(|ended| add(&mut shards, ended));
+        let mut dirty: BTreeSet<u16> = shards.keys().copied().collect();
+        let mut first = Some(first);
+        let mut tidied = Instant::now();
+        loop {
+            dirty = self
+                .publish_all(&mut shards, std::mem::take(&mut dirty))
+                .await;
+            if dirty.is_empty()
+                && let Some(first) = first.take()
+            {
+                // Whoever waited for it may have given up.
+                let _gone = first.send(());
+            }
+            let due = if dirty.is_empty() {
+                self.due()
+            } else {
+                Instant::now() + RETRY
+            };
+            tokio::select! {
+                ended = self.ended.recv() => match ended {
+                    None => return,
+                    Some(ended) => dirty.extend(self.gather(ended, &mut shards).await),
+                },
+                () = tokio::time::sleep_until(due) => {}
+            }
+            // However many revocations come, no other shard may grow old.
+            dirty.extend(self.half_gone(&shards));
+            if tidied.elapsed() >= LOOK {
+                shards.values_mut().for_each(forget_expired);
+                tidied = Instant::now();
+            }
+        }
+    }
+
+    /// Takes this one and those that follow at once; the shards they are in.
+    async fn gather(
+        &mut self,
+        ended: EndedCertificate,
+        shards: &mut BTreeMap<u16, Arc<Revoked>>,
+    ) -> BTreeSet<u16> {
+        tokio::time::sleep(GATHER).await;
+        let mut dirty = BTreeSet::from_iter(ended.shard);
+        add(shards, ended);
+        while let Ok(more) = self.ended.try_recv() {
+            dirty.extend(more.shard);
+            add(shards, more);
+        }
+        dirty
+    }
+
+    /// Publishes these shards; those that failed.
+    async fn publish_all(
+        &self,
+        shards: &mut BTreeMap<u16, Arc<Revoked>>,
+        which: BTreeSet<u16>,
+    ) -> BTreeSet<u16> {
+        let mut failed = BTreeSet::new();
+        for shard in which {
+            let Some(revoked) = shards.get_mut(&shard) else {
+                continue;
+            };
+            if let Err(error) = self.publish(shard, Arc::clone(revoked)).await {
+                tracing::warn!(shard, %error, "the CRL is not published yet");
+                failed.insert(shard);
+            }
+        }
+        failed
+    }
+
+    async fn publish(&self, shard: u16, revoked: Arc<Revoked>) -> Result<(), PublishError> {
+        let shard_uri = self
+            .mint
+            .shard_uri(shard)
+            .map_err(|e| PublishError::Sign(e.to_string()))?;
+        let this_update = Timestamp::now();
+        let next_update = this_update + self.mint.lifetimes.crl;
+        let entries = u64::try_from(revoked.len()).unwrap_or(u64::MAX);
+        let uri = shard_uri.to_string();
+        let announced = self.sequencer.submit(AnnounceCrl {
+            shard,
+            uri,
+            entries,
+            this_update,
+            next_update,
+        })?;
+        let number = announced
+            .last()
+            .ok_or_else(|| PublishError::Sign("it was not announced".into()))?;
+        let mint = Arc::clone(&self.mint);
+        let signing = tokio::task::spawn_blocking(move || {
+            let revoked = revoked.values().filter_map(|ended| {
+                let reason = RevocationReason::from_code(ended.reason).ok()?;
+                Some((ended.serial, ended.at, reason))
+            });
+            let template = CrlTemplate {
+                number,
+                this_update,
+                next_update,
+                shard_uri,
+                revoked,
+            };
+            sign_crl(&mint.issuing, template)
+        });
+        let der = signing
+            .await
+            .map_err(|e| PublishError::Sign(e.to_string()))?
+            .map_err(|e| PublishError::Sign(e.to_string()))?;
+        self.sequencer.durable(number).await?;
+        let der = Bytes::from(der);
+        self.shelf.put(
+            shard,
+            Published {
+                der,
+                number,
+                this_update,
+                next_update,
+                entries,
+            },
+        );
+        Ok(())
+    }
+
+    /// When the first list has lived half of its life.
+    fn due(&self) -> Instant {
+        let half = self.mint.lifetimes.crl / 2;
+        let now = Timestamp::now();
+        let oldest = self
+            .shelf
+            .all()
+            .values()
+            .map(|published| published.this_update)
+            .min();
+        let age = oldest.map_or(half, |made| now.saturating_since(made));
+        // The clock may jump while nothing happens: look again every minute.
+        Instant::now() + half.saturating_sub(age).clamp(RETRY, LOOK)
+    }
+
+    fn half_gone(&self, shards: &BTreeMap<u16, Arc<Revoked>>) -> BTreeSet<u16> {
+        let half = self.mint.lifetimes.crl / 2;
+        let now = Timestamp::now();
+        let fresh = |shard: &u16| {
+            let published = self.shelf.find(*shard);
+            published.is_some_and(|it| {
+                now.saturating_since(it.this_update) < half && it.this_update <= now
+            })
+        };
+        shards
+            .keys()
+            .copied()
+            .filter(|shard| !fresh(shard))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").finish_non_exhaustive()
+    }
+}
+
+/// What expired a day ago needs no entry any more (RFC 5280 section 3.3 asks for one list longer).
+fn forget_expired(revoked: &mut Arc<Revoked>) {
+    let horizon = Timestamp::now() - REMEMBERED;
+    if revoked.values().any(|ended| ended.not_after < horizon) {
+        Arc::make_mut(revoked).retain(|_, ended| ended.not_after >= horizon);
+    }
+}
+
+/// A certificate without a shard is in no CRL.
+fn add(shards: &mut BTreeMap<u16, Arc<Revoked>>, ended: EndedCertificate) {
+    if let Some(shard) = ended.shard {
+        Arc::make_mut(shards.entry(shard).or_default()).insert(ended.serial, ended);
+    }
+}
+
+/// How long revocations are gathered before a list is built.
+const GATHER: Duration = Duration::from_millis(50);
+/// The longest time between two looks at the clock.
+const LOOK: Duration = Duration::from_secs(60);
+/// After how long a failed list is tried again.
+const RETRY: Duration = Duration::from_millis(500);

@@ -1,0 +1,273 @@
+//! What `agentca log` does with a log's directory: offline, and against a root certificate alone.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use agentca_auditlog::checkpoint::Checkpoint;
+use agentca_auditlog::note::{SignatureType, VerifierKey};
+use agentca_auditlog::proof;
+use agentca_auditlog::record::{self, Chain};
+use agentca_auditlog::verify::{VerifyOptions, verify_directory};
+use agentca_identity::chain::TrustAnchor;
+use agentca_identity::spiffe::LogOrigin;
+use agentca_identity::time::Timestamp;
+use serde_json::Value;
+
+use crate::cli::Failure;
+use crate::credentials;
+use crate::output::{Format, count, printable, write_pairs};
+use crate::segments::{ReadError, Reader};
+use crate::staging::{self, Existing};
+use crate::verified::Verified;
+
+/// How often a log is looked at for more.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Which records to show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) from: u64,
+    pub(crate) count: Option<u64>,
+}
+
+/// Where a proof and its record go.
+#[derive(Debug)]
+pub(crate) struct ProofFiles<'a> {
+    /// Standard output when absent.
+    pub(crate) proof: Option<&'a Path>,
+    pub(crate) record: Option<&'a Path>,
+    pub(crate) existing: Existing,
+}
+
+/// How a record is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Form {
+    /// Its bytes.
+    Bytes,
+    /// Its bytes, and the end of the line.
+    Json,
+    /// A line about it.
+    Lines,
+}
+
+/// What happens when there are no more records.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum AtEnd {
+    Stop,
+    Wait,
+}
+
+/// Prints records as they are, or a line about each.
+pub(crate) fn show(dir: &Path, range: Range, at_end: AtEnd, form: Form) -> Result<(), Failure> {
+    let mut reader = Reader::open(dir, range.from)?;
+    let mut left = range.count.unwrap_or(u64::MAX);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    while left > 0 {
+        let Some(batch) = reader.batch()? else {
+            // Nobody waits for a line that is still in our hands.
+            out.flush()?;
+            if at_end == AtEnd::Stop {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+            continue;
+        };
+        for (index, record) in batch {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            // In this form nothing in it can move a terminal's cursor.
+            record::scan(&record)
+                .map_err(|e| Failure::refused(format!("record {index} is not usable: {e}")))?;
+            match form {
+                Form::Bytes => out.write_all(&record)?,
+                Form::Json => {
+                    out.write_all(&record)?;
+                    writeln!(out)?;
+                }
+                Form::Lines => writeln!(out, "{}", line(index, &record))?,
+            }
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// `12 2026-11-21T06:49:20.123Z certificate-issued prod/support-01 …`
+fn line(index: u64, record: &[u8]) -> String {
+    let record: Value = serde_json::from_slice(record).unwrap_or_default();
+    let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or("-");
+    let mut line = format!("{index} {} {}", text("time"), text("kind"));
+    let told = [
+        record
+            .get("agent")
+            .map(|agent| agent.get("uri").unwrap_or(agent)),
+        record.get("subject"),
+        record.get("enforcer"),
+        record.get("person"),
+        record.pointer("/call/method"),
+        record.pointer("/call/template"),
+        record.get("decision"),
+        record.get("rule"),
+        record.pointer("/result/status"),
+        record.get("reason"),
+        record.get("serial"),
+    ];
+    for value in told.into_iter().flatten() {
+        match value {
+            Value::String(text) => line.extend([" ", text]),
+            Value::Number(number) => line.extend([" ", &number.to_string()]),
+            _ => {}
+        }
+    }
+    printable(&line)
+}
+
+/// Checks a whole log and says what was checked.
+pub(crate) fn verify(
+    dir: &Path,
+    root: &Path,
+    floor: Option<&Path>,
+    format: Format,
+) -> Result<(), Failure> {
+    let anchor = credentials::read_anchor(root)?;
+    let floor = floor.map(read).transpose()?;
+    let options = VerifyOptions {
+        floor: floor.as_deref(),
+        now: Timestamp::now(),
+    };
+    demand_log(dir)?;
+    let report = verify_directory(dir, &anchor, &options)
+        .map_err(|e| Failure::refused(format!("{} does not verify: {e}", dir.display())))?;
+    let verified = Verified::of(&report);
+    format.print(&verified, |out| write_pairs(out, &verified.pairs()))?;
+    Ok(())
+}
+
+/// A path that is no log is told apart from a log that was tampered with; a lost log is neither
+/// done nor usage, so it counts as refused.
+fn demand_log(dir: &Path) -> Result<(), Failure> {
+    if dir.join("segments").is_dir() || dir.join("checkpoint").is_file() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "{} is not the directory of a log: give the folder that holds `segments` and `checkpoint`, \
+         like ./edge-1-data/log",
+        dir.display()
+    )))
+}
+
+/// Writes the proof of one record, once it holds under the root.
+pub(crate) fn prove(
+    dir: &Path,
+    index: u64,
+    root: &Path,
+    files: &ProofFiles<'_>,
+) -> Result<(), Failure> {
+    let anchor = credentials::read_anchor(root)?;
+    demand_log(dir)?;
+    let unproven = |e| Failure::refused(format!("could not prove record {index}: {e}"));
+    let (proof, record) = proof::prove(dir, index).map_err(unproven)?;
+    proof
+        .verify(&record, &anchor, Timestamp::now())
+        .map_err(unproven)?;
+    let text = proof.write();
+    let outputs = [
+        files.proof.map(|path| (path, text.as_bytes())),
+        files.record.map(|path| (path, record.as_slice())),
+    ];
+    staging::write_files(outputs.into_iter().flatten(), files.existing)?;
+    if files.proof.is_none() {
+        io::stdout().write_all(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Checks a proof and its record, and says what they prove.
+pub(crate) fn verify_proof(
+    proof: &Path,
+    record: &Path,
+    root: &Path,
+    format: Format,
+) -> Result<(), Failure> {
+    let anchor = credentials::read_anchor(root)?;
+    let (note, bytes) = (read(proof)?, read(record)?);
+    let proven = proof::verify_proof(&note, &bytes, &anchor, Timestamp::now())
+        .map_err(|e| Failure::refused(format!("{} proves nothing: {e}", proof.display())))?;
+    let answer = serde_json::json!({
+        "origin": proven.origin,
+        "index": proven.index,
+        "size": proven.size,
+        "time": proven.time.rfc3339(),
+    });
+    format.print(&answer, |out| {
+        writeln!(
+            out,
+            "record {} of {}, written at {}, in a log of {}",
+            proven.index,
+            proven.origin,
+            proven.time.rfc3339(),
+            count(proven.size, "record")
+        )
+    })?;
+    Ok(())
+}
+
+/// Prints the key that signs the log now.
+pub(crate) fn vkey(dir: &Path, root: &Path) -> Result<(), Failure> {
+    let anchor = credentials::read_anchor(root)?;
+    let path = dir.join("checkpoint");
+    let note = read(&path)?;
+    let mut reader = Reader::open(dir, 0)?;
+    let mut origin = None;
+    while let Some(batch) = reader.batch()? {
+        for (index, record) in batch {
+            let (log, chains) = announced(index, &record)
+                .map_err(|e| Failure::refused(format!("record {index} is not usable: {e}")))?;
+            let origin = origin.get_or_insert(log);
+            for chain in chains {
+                // The chains of response signers and of the witness have other origins.
+                if let Some(key) = key_of(&anchor, &chain, origin)
+                    && Checkpoint::open(&note, &key).is_ok()
+                {
+                    return Ok(writeln!(io::stdout(), "{key}")?);
+                }
+            }
+        }
+    }
+    Err(Failure::refused(format!(
+        "no key under this root signed {}, is {} the root of that log",
+        path.display(),
+        root.display()
+    )))
+}
+
+/// The log that a record says it is of, and the signers' chains that it announces.
+fn announced(index: u64, bytes: &[u8]) -> Result<(String, Vec<Chain>), record::ScanError> {
+    let envelope = record::scan(bytes)?;
+    let chains = match (index, envelope.kind) {
+        (0, _) => record::read_opened(bytes)?.signers,
+        (_, record::SIGNER_ANNOUNCED) => vec![record::read_announced(bytes)?],
+        _ => Vec::new(),
+    };
+    Ok((envelope.log.to_owned(), chains))
+}
+
+fn key_of(anchor: &TrustAnchor, chain: &Chain, origin: &str) -> Option<VerifierKey> {
+    let log: LogOrigin = origin.parse().ok()?;
+    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+    let signer = anchor.verify_signer(&chain, &log).ok()?;
+    VerifierKey::new(origin, SignatureType::Ed25519, signer.public_key().clone()).ok()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|e| Failure::refused(format!("could not read {}: {e}", path.display())))
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::refused(error)
+    }
+}

@@ -1,0 +1,234 @@
+//! Witnessing enforcers' logs by the rules of C2SP tlog-witness.
+//!
+//! What is co-signed is first a record of our own log: the heads of all enforcers that wait, at most
+//! one record a second. So a witness that was restored from an older copy is found out by the
+//! authority's own log.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentca_auditlog::checkpoint::{Checkpoint, cosign};
+use agentca_auditlog::note::{NoteError, NoteSigner, SignatureType, VerifierKey};
+use agentca_identity::crypto::PublicKey;
+use agentca_identity::spiffe::LogOrigin;
+use agentca_identity::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::authority::change::{Clock, ProvenHead, Witness, WitnessVerdict};
+use crate::authority::handle::Handle;
+use crate::authority::refusal::Refusal;
+use crate::authority::sequencer::Sequencer;
+use crate::authority::state::{Held, State};
+
+/// What an enforcer asks for.
+#[derive(Debug)]
+pub struct WitnessAsk {
+    /// Who asks.
+    pub enforcer: Handle,
+    /// The size that it believes was confirmed last.
+    pub old_size: u64,
+    /// The proof from there.
+    pub consistency: Vec<[u8; 32]>,
+    /// The signed checkpoint.
+    pub checkpoint: String,
+    /// Its `stale_after`, when it follows the feed.
+    pub stale_after: Option<Duration>,
+}
+
+/// What it gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Witnessed {
+    /// The cosignature line, and the size held from now on.
+    Cosigned(String, u64),
+    /// Refused; the log is held at this size.
+    Held(u64),
+}
+
+/// Why a checkpoint is not even considered.
+#[derive(Debug, thiserror::Error)]
+pub enum WitnessError {
+    /// It is not a checkpoint of the caller's log.
+    #[error("the checkpoint is refused: {0}")]
+    Checkpoint(String),
+    /// No certificate of the caller's log is in force.
+    #[error("no certificate of this log's key is in force; renew it")]
+    NoKey,
+    /// The change was refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The cosignature failed.
+    #[error("the cosignature failed: {0}")]
+    Cosign(#[from] NoteError),
+}
+
+/// Asks the witness.
+#[derive(Clone, Debug)]
+pub struct WitnessQueue {
+    queue: mpsc::Sender<Waiting>,
+    sequencer: Arc<Sequencer>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    head: ProvenHead,
+    reply: oneshot::Sender<Result<Witnessed, WitnessError>>,
+}
+
+impl WitnessQueue {
+    /// The queue, and the task that serves it, which runs for ever.
+    pub fn new(
+        sequencer: Arc<Sequencer>,
+        signer: NoteSigner,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, inbox) = mpsc::channel(MAX_WAITING);
+        let serving = serve(Arc::clone(&sequencer), signer, inbox);
+        (Self { queue, sequencer }, serving)
+    }
+
+    /// Judges a checkpoint and has it recorded and co-signed.
+    pub async fn ask(&self, ask: WitnessAsk) -> Result<Witnessed, WitnessError> {
+        let standing = self
+            .sequencer
+            .read(|state, clock| standing(state, clock, &ask.enforcer))?;
+        let (origin, held, keys) = standing?;
+        let checkpoint = open(&ask.checkpoint, &origin, &keys)?;
+        if ask.old_size != held.size || checkpoint.size < held.size {
+            return Ok(Witnessed::Held(held.size));
+        }
+        let older = Checkpoint {
+            origin: origin.to_string(),
+            size: held.size,
+            root: held.root,
+        };
+        if let Err(error) = checkpoint.extends(&older, &ask.consistency) {
+            tracing::warn!(%origin, held = held.size, %error, "a log that does not extend what was co-signed is refused");
+            return Ok(Witnessed::Held(held.size));
+        }
+        let head = ProvenHead {
+            enforcer: ask.enforcer,
+            origin,
+            from: (held.size, held.root),
+            to: (checkpoint.size, checkpoint.root),
+            stale_after_ms: ask
+                .stale_after
+                .and_then(|span| u64::try_from(span.as_millis()).ok()),
+        };
+        let (reply, answer) = oneshot::channel();
+        let gone = || Refusal::Internal("the witness stopped".into());
+        self.queue
+            .send(Waiting { head, reply })
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// The caller's log as it stands: origin, held head, keys in force.
+fn standing(
+    state: &State,
+    clock: Clock,
+    enforcer: &Handle,
+) -> Result<(LogOrigin, Held, Vec<[u8; 32]>), WitnessError> {
+    let known = state
+        .enforcer(enforcer)
+        .filter(|known| !known.removed)
+        .ok_or_else(|| Refusal::UnknownEnforcer(enforcer.clone()))?;
+    let in_force = |serial| {
+        state
+            .certificate(serial)
+            .is_some_and(|it| it.in_force(clock.now))
+    };
+    let keys: Vec<[u8; 32]> = known
+        .log_keys
+        .iter()
+        .filter(|(serial, _)| in_force(serial))
+        .map(|(_, key)| *key)
+        .collect();
+    if keys.is_empty() {
+        return Err(WitnessError::NoKey);
+    }
+    Ok((known.log_origin.clone(), known.held, keys))
+}
+
+/// The checkpoint, if one of the keys signed it.
+fn open(note: &str, origin: &LogOrigin, keys: &[[u8; 32]]) -> Result<Checkpoint, WitnessError> {
+    let mut last = String::from("no key");
+    for raw in keys {
+        let key = PublicKey::from_ed25519_raw(raw);
+        let key = VerifierKey::new(&origin.to_string(), SignatureType::Ed25519, key)?;
+        match Checkpoint::open(note.as_bytes(), &key) {
+            Ok(checkpoint) => return Ok(checkpoint),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(WitnessError::Checkpoint(last))
+}
+
+async fn serve(sequencer: Arc<Sequencer>, signer: NoteSigner, mut inbox: mpsc::Receiver<Waiting>) {
+    let mut next = Instant::now();
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, MAX_WAITING).await > 0 {
+        tokio::time::sleep_until(next).await;
+        // Whoever came while we waited is taken along.
+        while let Ok(more) = inbox.try_recv() {
+            waiting.push(more);
+        }
+        next = Instant::now() + PACE;
+        let batch = std::mem::take(&mut waiting);
+        record(&sequencer, &signer, batch).await;
+    }
+}
+
+/// One record over all heads, then the cosignatures.
+async fn record(sequencer: &Sequencer, signer: &NoteSigner, batch: Vec<Waiting>) {
+    let heads: Vec<ProvenHead> = batch.iter().map(|waiting| waiting.head.clone()).collect();
+    let recorded = match sequencer.submit(Witness { heads }) {
+        Ok(submitted) => match submitted.last() {
+            Some(index) => sequencer.durable(index).await.map(|()| submitted.outcome),
+            None => Ok(submitted.outcome),
+        },
+        Err(refusal) => Err(refusal),
+    };
+    match recorded {
+        Ok(verdicts) => {
+            for (Waiting { head, reply }, verdict) in batch.into_iter().zip(verdicts) {
+                // Whoever asked may have gone; then nobody needs the answer.
+                let _gone = reply.send(answer(head, verdict, signer));
+            }
+        }
+        Err(refusal) => {
+            let why = refusal.to_string();
+            for Waiting { reply, .. } in batch {
+                let _gone = reply.send(Err(Refusal::LogFull(why.clone()).into()));
+            }
+        }
+    }
+}
+
+fn answer(
+    head: ProvenHead,
+    verdict: WitnessVerdict,
+    signer: &NoteSigner,
+) -> Result<Witnessed, WitnessError> {
+    match verdict {
+        WitnessVerdict::Recorded => {
+            let (size, root) = head.to;
+            let checkpoint = Checkpoint {
+                origin: head.origin.to_string(),
+                size,
+                root,
+            };
+            let line = cosign(&checkpoint, Timestamp::now(), signer)?;
+            Ok(Witnessed::Cosigned(line.to_string(), size))
+        }
+        WitnessVerdict::Held(size) => Ok(Witnessed::Held(size)),
+        WitnessVerdict::Retired => Err(Refusal::EnforcerRemoved(head.enforcer).into()),
+    }
+}
+
+/// The shortest time between two records.
+const PACE: Duration = Duration::from_secs(1);
+/// Enforcers that may wait at once.
+const MAX_WAITING: usize = 4096;
