@@ -1,0 +1,237 @@
+//! Reading bodies: a request's whole, up to its limit, and an upstream's of known length.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use agentca_auditlog::response::content_digest;
+use agentca_identity::crypto::Sha256;
+use agentca_policy::Rule;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::road::Denial;
+use crate::session::Running;
+use crate::timers::{TimedOut, Timer};
+use crate::upstream::{BoxError, Link, UpstreamError};
+
+/// Refuses a body whose told length is over the limit, before a byte of it was read.
+pub(crate) fn refuse_length(length: Option<u64>, most: usize) -> Result<(), Denial> {
+    match length {
+        Some(length) if usize::try_from(length).map_or(true, |length| length > most) => {
+            Err(too_large())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a request's body to its end; trailers are dropped.
+pub(crate) async fn read_request(
+    body: &mut Incoming,
+    most: usize,
+    timer: &Timer,
+) -> Result<Bytes, Denial> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let mut whole = Gathered::default();
+    loop {
+        let frame = timer
+            .limit(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)))
+            .await;
+        match frame {
+            Err(TimedOut) => {
+                let denial = Denial::new(Rule::Malformed, "the request's body took too long");
+                return Err(denial.with_status(StatusCode::REQUEST_TIMEOUT));
+            }
+            Ok(None) => return Ok(whole.finish()),
+            Ok(Some(Err(_))) => {
+                return Err(Denial::new(
+                    Rule::Malformed,
+                    "the request's body cannot be read",
+                ));
+            }
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    whole.push(data);
+                    if whole.length() > most {
+                        return Err(too_large());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Holds a body against what the client said its digest is (RFC 9530).
+pub(crate) fn check_digest(claim: Option<&str>, digest: &[u8; 32]) -> Result<(), Denial> {
+    let Some(claim) = claim else { return Ok(()) };
+    match content_digest::parse(claim) {
+        Some(claimed) if claimed == *digest => Ok(()),
+        Some(_) => Err(Denial::new(
+            Rule::Malformed,
+            "the body is not what Content-Digest says",
+        )),
+        None => Err(Denial::new(
+            Rule::Malformed,
+            "Content-Digest has no sha-256 that can be read",
+        )),
+    }
+}
+
+/// Reads an upstream's body of known length; trailers are dropped.
+pub(crate) async fn read_answer(
+    link: &mut Link,
+    body: &mut Incoming,
+    most: usize,
+    (timer, pause): (&Timer, Duration),
+) -> Result<Bytes, UpstreamError> {
+    let mut whole = Gathered::default();
+    while !body.is_end_stream() {
+        timer.restart(pause);
+        match timer.limit(poll_fn(|cx| link.poll_frame(body, cx))).await? {
+            None => break,
+            Some(Err(error)) => return Err(UpstreamError::Exchange(error)),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    whole.push(data);
+                    if whole.length() > most {
+                        return Err(UpstreamError::Unusable("the answer is longer than it said"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(whole.finish())
+}
+
+fn too_large() -> Denial {
+    Denial::new(Rule::TooLarge, "the request's body is too large")
+}
+
+/// Pieces of a body; a single one is not copied.
+#[derive(Debug, Default)]
+struct Gathered {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Gathered {
+    fn push(&mut self, data: Bytes) {
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            self.rest.extend_from_slice(&data);
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn finish(self) -> Bytes {
+        if self.rest.is_empty() {
+            return self.first;
+        }
+        let mut whole = BytesMut::with_capacity(self.length());
+        whole.extend_from_slice(&self.first);
+        whole.extend_from_slice(&self.rest);
+        whole.freeze()
+    }
+}
+
+/// A request body passed on as it comes: its digest is checked at its end, and a mismatch breaks
+/// the request off before the upstream has seen all of it.
+pub(crate) struct StreamedRequest {
+    body: Incoming,
+    hash: Option<Sha256>,
+    claim: Option<String>,
+    /// The last piece, held back until the digest is known to be right.
+    held: Option<Bytes>,
+    timer: Timer,
+    pause: Duration,
+    ended: Rc<Cell<bool>>,
+    _running: Running,
+}
+
+impl StreamedRequest {
+    /// `pause` is the longest between two pieces; `ended` is set at the body's end.
+    pub(crate) fn new(
+        body: Incoming,
+        claim: Option<String>,
+        (timer, pause): (Timer, Duration),
+        ended: Rc<Cell<bool>>,
+        running: Running,
+    ) -> Self {
+        Self {
+            body,
+            hash: Some(Sha256::new()),
+            claim,
+            held: None,
+            timer,
+            pause,
+            ended,
+            _running: running,
+        }
+    }
+
+    fn finish(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.ended.set(true);
+        if let Some(hash) = self.hash.take()
+            && check_digest(self.claim.as_deref(), &hash.finish()).is_err()
+        {
+            return Poll::Ready(Some(Err("the body is not what Content-Digest says".into())));
+        }
+        Poll::Ready(self.held.take().map(|last| Ok(Frame::data(last))))
+    }
+}
+
+impl Body for StreamedRequest {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Ready(None) => return this.finish(),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    this.timer.restart(this.pause);
+                    if let Some(hash) = &mut this.hash {
+                        hash.update(&data);
+                    }
+                    if let Some(previous) = this.held.replace(data) {
+                        return Poll::Ready(Some(Ok(Frame::data(previous))));
+                    }
+                }
+                Poll::Pending => {
+                    return this
+                        .timer
+                        .poll(cx)
+                        .map(|()| Some(Err("the request's body took too long".into())));
+                }
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::new();
+        let held = self.held.as_ref().map_or(0, |held| held.len());
+        if let Some(exact) = self.body.size_hint().exact() {
+            hint.set_exact(exact + u64::try_from(held).unwrap_or_default());
+        }
+        hint
+    }
+}

@@ -1,0 +1,169 @@
+//! CRL mode: revocation from certificate revocation lists alone (RFC 5280 §5), for where no feed can
+//! reach. Weaker than the feed: nobody says what was issued, and news are as old as the list.
+//!
+//! A list counts when its signature and issuer are right, when it is fresh, and when its number did
+//! not go back: each accepted number is a record of this enforcer's log, its floor after a restart.
+
+mod fetch;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agentca_auditlog::decision::CrlAccepted;
+use agentca_auditlog::log::Log;
+use agentca_identity::certificate::Certificate;
+use agentca_identity::profile::crl::Crl;
+use agentca_identity::time::Timestamp;
+
+use self::fetch::FetchError;
+use crate::config::CrlSource;
+use crate::journal::{self, JournalError};
+use crate::setting::Settings;
+use crate::status::{CrlSet, MAX_SKEW, Readiness, Registry};
+
+/// The task's means.
+#[derive(Debug)]
+pub(crate) struct CrlFollower {
+    pub(crate) sources: Vec<CrlSource>,
+    pub(crate) refresh: Duration,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) log: Arc<Log>,
+    /// The highest number recorded, by shard.
+    pub(crate) floors: HashMap<String, u64>,
+    /// When this process recorded a shard's number last.
+    pub(crate) recorded: HashMap<String, Instant>,
+}
+
+impl CrlFollower {
+    /// Fetches for ever.
+    pub(crate) async fn run(mut self) -> Infallible {
+        let mut held: Vec<Option<Arc<Crl>>> = vec![None; self.sources.len()];
+        loop {
+            let changed = self.round(&mut held).await;
+            let all: Option<Vec<Arc<Crl>>> = held.iter().cloned().collect();
+            if let Some(all) = all
+                && changed
+            {
+                self.registry.replace_crls(CrlSet::new(all));
+                self.registry.set_readiness(Readiness::Ready);
+            }
+            tokio::time::sleep(self.pause(&held)).await;
+        }
+    }
+
+    /// Asks every source once; says whether anything new was accepted.
+    async fn round(&mut self, held: &mut [Option<Arc<Crl>>]) -> bool {
+        let mut changed = false;
+        let sources = self.sources.clone();
+        for (source, slot) in sources.iter().zip(held) {
+            match self.accept(source, slot.as_deref()).await {
+                Ok(None) => {}
+                Ok(Some(crl)) => {
+                    tracing::info!(%source, number = crl.number(), "CRL accepted");
+                    *slot = Some(Arc::new(crl));
+                    changed = true;
+                }
+                Err(error) => tracing::error!(%source, %error, "CRL not accepted"),
+            }
+        }
+        changed
+    }
+
+    /// Fetches and judges one list; none when it is the one that is held.
+    async fn accept(
+        &mut self,
+        source: &CrlSource,
+        held: Option<&Crl>,
+    ) -> Result<Option<Crl>, CrlFault> {
+        let der = fetch::fetch(source).await?;
+        let credentials = self.settings.credentials();
+        let issuer = Certificate::parse(credentials.issuing_certificate())
+            .map_err(|error| CrlFault::Unreadable(error.to_string()))?;
+        let parsing = tokio::task::spawn_blocking(move || Crl::parse_verified(&der, &issuer));
+        let crl = parsing
+            .await
+            .map_err(|error| CrlFault::Unreadable(error.to_string()))?
+            .map_err(|error| CrlFault::Unreadable(error.to_string()))?;
+        self.judge(&crl, Timestamp::now())?;
+        let uri = crl.shard_uri().to_string();
+        let same = held.is_some_and(|held| {
+            held.number() == crl.number() && held.shard_uri() == crl.shard_uri()
+        });
+        // Repeated from time to time, so that a restart finds it among the newest records.
+        let repeated = self
+            .recorded
+            .get(&uri)
+            .is_none_or(|at| at.elapsed() > REPEAT);
+        if same && !repeated {
+            return Ok(None);
+        }
+        let accepted = CrlAccepted {
+            uri: &uri,
+            number: crl.number(),
+        };
+        journal::record(&self.log, |head, out| accepted.write(head, out)).await?;
+        self.recorded.insert(uri.clone(), Instant::now());
+        self.floors.insert(uri, crl.number());
+        Ok((!same).then_some(crl))
+    }
+
+    fn judge(&self, crl: &Crl, now: Timestamp) -> Result<(), CrlFault> {
+        if crl.next_update() <= now {
+            return Err(CrlFault::Expired {
+                next_update: crl.next_update(),
+            });
+        }
+        if crl.this_update() > now + MAX_SKEW {
+            return Err(CrlFault::Future {
+                this_update: crl.this_update(),
+            });
+        }
+        match self.floors.get(&crl.shard_uri().to_string()) {
+            Some(&floor) if crl.number() < floor => Err(CrlFault::WentBack {
+                number: crl.number(),
+                floor,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Until the schedule, or some time before the first list ends.
+    fn pause(&self, held: &[Option<Arc<Crl>>]) -> Duration {
+        let now = Timestamp::now();
+        let first_end = held.iter().flatten().map(|crl| crl.next_update()).min();
+        let left = first_end.map(|end| end.saturating_since(now) / 2);
+        let missing = held.iter().any(Option::is_none).then_some(RETRY);
+        [left, missing]
+            .into_iter()
+            .flatten()
+            .fold(self.refresh, Duration::min)
+            .max(LEAST_PAUSE)
+    }
+}
+
+/// Why a list was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CrlFault {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("its next update was due at {next_update}")]
+    Expired { next_update: Timestamp },
+    #[error("it is of {this_update}, which is still to come: check the clock")]
+    Future { this_update: Timestamp },
+    #[error("its number {number} went back: {floor} was accepted before")]
+    WentBack { number: u64, floor: u64 },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+const RETRY: Duration = Duration::from_secs(2);
+const REPEAT: Duration = Duration::from_secs(60);
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+use std::path::Path;
+
+use agentca_auditlog::log::LogSigner;
+use agentca_auditlog::record::{Opening, log_opened};
+use agentca_auditlog::store::FileStore;
+use agentca_identity::profile::RevocationReason;
+use agentca_identity::profile::crl::{CrlTemplate, sign_crl};
+use agentca_identity::serial::Serial;
+use agentca_identity::spiffe::SpiffeId;
+
+use super::*;
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::setting::Setting;
+use crate::status::{Claim, StaleReason, Verdict};
+use crate::testing::{Pki, shard};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+struct Bench {
+    follower: CrlFollower,
+    held: Vec<Option<Arc<Crl>>>,
+    pki: Pki,
+    // Last: the log ends before its directory does.
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+        pki.write(dir.path(), HOUR);
+        let text = "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\nidentity_dir = \".\"\n\
+                    data_dir = \"data\"\nrevocation = \"crl\"\ncrl = [\"0.crl\"]\n";
+        let config = Config::parse(text, dir.path()).unwrap();
+        let credentials =
+            Credentials::load(dir.path(), &config.environment, Timestamp::now()).unwrap();
+        let log = log(&config.log_dir(), &credentials);
+        let registry = Registry::for_crl();
+        let setting = Setting {
+            config: Arc::new(config),
+            credentials: Arc::new(credentials),
+        };
+        let follower = CrlFollower {
+            sources: vec![CrlSource::File(dir.path().join("0.crl"))],
+            refresh: HOUR,
+            settings: Settings::new(setting),
+            registry,
+            log,
+            floors: HashMap::new(),
+            recorded: HashMap::new(),
+        };
+        Self {
+            pki,
+            dir,
+            follower,
+            held: vec![None],
+        }
+    }
+
+    fn publish(&self, number: u64, revoked: &[Serial], this_update: Timestamp, life: Duration) {
+        let template = CrlTemplate {
+            number,
+            this_update,
+            next_update: this_update + life,
+            shard_uri: shard(),
+            revoked: revoked
+                .iter()
+                .map(|serial| (*serial, this_update, RevocationReason::KeyCompromise)),
+        };
+        let der = sign_crl(&self.pki.issuing, template).unwrap();
+        std::fs::write(self.dir.path().join("0.crl"), der).unwrap();
+    }
+
+    async fn round(&mut self) -> bool {
+        let changed = self.follower.round(&mut self.held).await;
+        if let (true, Some(crl)) = (changed, self.held.first().cloned().flatten()) {
+            self.follower.registry.replace_crls(CrlSet::new([crl]));
+        }
+        changed
+    }
+
+    fn verdict(&self, serial: Serial, uri: &str) -> Verdict {
+        let agent: SpiffeId = "spiffe://example.org/prod/agent/a".parse().unwrap();
+        let uri = uri.parse().unwrap();
+        let claim = Claim {
+            serial,
+            agent: &agent,
+            fingerprint: [0; 32],
+            crl_uri: Some(&uri),
+        };
+        self.follower.registry.handshake_verdict(&claim)
+    }
+}
+
+fn log(dir: &Path, credentials: &Credentials) -> Arc<Log> {
+    let signer = LogSigner {
+        origin: credentials.log_origin.clone(),
+        key: credentials.log.key.clone(),
+        chain: credentials.log.chain.clone(),
+    };
+    std::fs::create_dir_all(dir.parent().unwrap()).unwrap();
+    let opening = Opening::default();
+    let store = Arc::new(FileStore::create(dir).unwrap());
+    Log::create(store, &signer, |head, out| log_opened(head, out, &opening)).unwrap();
+    Log::open(Arc::new(FileStore::open(dir).unwrap()), &signer)
+        .unwrap()
+        .0
+}
+
+#[tokio::test]
+async fn revocations_come_into_force_with_each_list() {
+    let mut bench = Bench::new();
+    let (good, bad) = (Serial::generate(), Serial::generate());
+    assert_eq!(bench.verdict(good, crate::testing::SHARD), Verdict::Unknown);
+    bench.publish(7, &[], Timestamp::now(), HOUR);
+    assert!(bench.round().await);
+    assert!(!bench.round().await, "the same list again is nothing new");
+    assert_eq!(bench.verdict(bad, crate::testing::SHARD), Verdict::Valid);
+    bench.publish(8, &[bad], Timestamp::now(), HOUR);
+    assert!(bench.round().await);
+    assert_eq!(bench.verdict(bad, crate::testing::SHARD), Verdict::Revoked);
+    assert_eq!(bench.verdict(good, crate::testing::SHARD), Verdict::Valid);
+    assert_eq!(
+        bench.verdict(good, "http://127.0.0.1:7080/crl/1.crl"),
+        Verdict::Unknown
+    );
+    let floors = crate::journal::Floors::find(&bench.follower.log, 1).unwrap();
+    assert_eq!(floors.crls.get(crate::testing::SHARD), Some(&8));
+}
+
+#[tokio::test]
+async fn numbers_never_go_back() {
+    let mut bench = Bench::new();
+    bench.publish(8, &[], Timestamp::now(), HOUR);
+    assert!(bench.round().await);
+    bench.publish(7, &[], Timestamp::now(), HOUR);
+    assert!(!bench.round().await);
+    // Not after a restart either.
+    let mut bench = Bench::new();
+    bench
+        .follower
+        .floors
+        .insert(crate::testing::SHARD.to_owned(), 9);
+    bench.publish(8, &[], Timestamp::now(), HOUR);
+    assert!(!bench.round().await);
+    let stale = bench.follower.registry.freshness(Instant::now());
+    assert_eq!(stale, Err(StaleReason::Unverified));
+}
+
+#[tokio::test]
+async fn old_future_and_foreign_lists_are_refused() {
+    let mut bench = Bench::new();
+    bench.publish(1, &[], Timestamp::now() - HOUR, HOUR / 2);
+    assert!(!bench.round().await);
+    bench.publish(1, &[], Timestamp::now() + HOUR, HOUR);
+    assert!(!bench.round().await);
+    let stranger = Pki::new();
+    let own = std::mem::replace(&mut bench.pki, stranger);
+    bench.publish(1, &[], Timestamp::now(), HOUR);
+    assert!(!bench.round().await);
+    bench.pki = own;
+    std::fs::write(bench.dir.path().join("0.crl"), b"garbage").unwrap();
+    assert!(!bench.round().await);
+    std::fs::remove_file(bench.dir.path().join("0.crl")).unwrap();
+    assert!(!bench.round().await);
+    bench.publish(1, &[], Timestamp::now(), HOUR);
+    assert!(bench.round().await);
+    assert_eq!(bench.follower.registry.freshness(Instant::now()), Ok(()));
+}

@@ -1,0 +1,114 @@
+//! Sending a permitted request to its upstream.
+
+use http::header;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
+use hyper::body::Incoming;
+
+use crate::head::{Head, clean_answer};
+use crate::live::Live;
+use crate::road::{Denial, Permit};
+use crate::session::Session;
+use crate::upstream::{Link, Outbound, SendFailure, UpstreamError};
+
+/// An upstream's answer, its body still to come over the link.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// Status and the fields that may be passed on.
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Incoming,
+    pub(crate) link: Link,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) enum ForwardFailure {
+    /// The permit was no longer valid when the first byte was about to leave.
+    Denied(Denial),
+    /// The upstream failed.
+    Upstream(UpstreamError),
+}
+
+impl From<UpstreamError> for ForwardFailure {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+/// Sends what was permitted, and nothing else: takes the permit, asks once more whether it is still
+/// valid, and waits for the answer's head. Another connection is tried only while not a byte was
+/// sent.
+pub(crate) async fn forward(
+    session: &Session,
+    live: &Live,
+    permit: Permit,
+    body: Outbound,
+    request_id: HeaderValue,
+) -> Result<Answered, ForwardFailure> {
+    let (worker, limits) = (&session.worker, live.upstream_limits());
+    let target = std::sync::Arc::clone(permit.target());
+    let mut link = worker.pool.link(&target, &limits).await?;
+    let (registry, recheck) = (&worker.shared.registry, permit.recheck());
+    recheck
+        .still_valid(registry, &session.peer)
+        .map_err(ForwardFailure::Denied)?;
+    let mut request = outgoing(session, permit, body, request_id);
+    let timer = worker.timers.after(live.config().limits.upstream_timeout);
+    for _ in 0..ATTEMPTS {
+        match link.send(request, &timer).await {
+            Ok(response) => return Ok(accept(response.into_parts(), link)?),
+            Err(SendFailure::Failed(error)) => return Err(error.into()),
+            Err(SendFailure::Unsent(unsent)) => request = *unsent,
+        }
+        link = worker.pool.link(&target, &limits).await?;
+        recheck
+            .still_valid(registry, &session.peer)
+            .map_err(ForwardFailure::Denied)?;
+    }
+    Err(UpstreamError::Unusable("every connection was closed before the request").into())
+}
+
+/// Connections tried while nothing was sent.
+const ATTEMPTS: usize = 3;
+
+fn outgoing(
+    session: &Session,
+    permit: Permit,
+    body: Outbound,
+    request_id: HeaderValue,
+) -> Request<Outbound> {
+    let host = permit.target().host_value.clone();
+    let Head {
+        method,
+        uri,
+        mut headers,
+        path: _,
+        length: _,
+        trace: _,
+    } = permit.into_head();
+    session.peer.introduce(&mut headers, request_id);
+    headers.insert(header::HOST, host);
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
+}
+
+fn accept(
+    (mut parts, body): (response::Parts, Incoming),
+    link: Link,
+) -> Result<Answered, UpstreamError> {
+    if !(200..600).contains(&parts.status.as_u16()) {
+        return Err(UpstreamError::Unusable(
+            "the upstream's status cannot be passed on",
+        ));
+    }
+    clean_answer(&mut parts.headers);
+    Ok(Answered {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+        link,
+    })
+}

@@ -1,0 +1,48 @@
+//! The enforcing proxy: in front of HTTP servers, it decides every request, signs every answer and
+//! records both.
+//!
+//! The control plane ([`run`] assembles it) learns what is in force: [`config`], [`credentials`], the
+//! status feed or CRLs that fill the [`status::Registry`], the witness of the log. The data plane
+//! ([`server`]) serves from it, and from a [`live::Live`] that a reload swaps whole.
+
+pub mod cli;
+pub mod config;
+pub mod credentials;
+pub mod floor;
+pub mod journal;
+pub mod live;
+pub mod run;
+pub mod server;
+pub mod setting;
+pub mod status;
+
+mod answer;
+mod authorities;
+mod body;
+mod connection;
+mod crl;
+mod durable;
+mod feed;
+mod forward;
+mod gate;
+mod handshake_log;
+mod head;
+mod head_scan;
+mod listener;
+mod peer;
+mod record;
+mod reload;
+mod road;
+mod service;
+mod session;
+mod slots;
+mod stream;
+mod timers;
+mod tls;
+mod upstream;
+mod well_known;
+mod witness;
+mod worker;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,482 @@
+//! What is recorded of a request, and that it is, whatever becomes of it (ARCHITECTURE.md, promises 2 and
+//! 3).
+//!
+//! A [`Ledger`] follows one request. It writes one record when decision and outcome are known
+//! together, two when the decision had to come first. From the moment a request was sent to an
+//! upstream its drop writes the missing outcome: a client that goes away, a revocation or a shutdown
+//! leaves no call without an end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use agentca_auditlog::decision::{
+    AgentFields, CallFields, DecisionFields, OutcomeFields, RequestFields, ResultFields,
+};
+use agentca_auditlog::log::{StageError, Staged};
+use agentca_auditlog::receipt::salted_digest;
+use agentca_identity::certificate::{AgentIdentity, Certificate};
+use agentca_identity::crypto::{Sha256, sha256};
+use agentca_identity::scope::Scope;
+use agentca_identity::serial::Serial;
+use agentca_policy::Route;
+use http::{HeaderValue, Method};
+
+use crate::head::{Head, Trace};
+use crate::road::{Denial, Permit};
+use crate::session::Session;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The whole answer was given.
+    Complete,
+    /// The client went away first.
+    ClientGone,
+    /// The upstream failed.
+    UpstreamFailed,
+    /// Something took too long.
+    TimedOut,
+    /// The certificate or its agent was revoked.
+    Revoked,
+    /// The agent was restricted.
+    Restricted,
+    /// The certificate's time was over.
+    Expired,
+    /// The authority was not heard of for too long.
+    Stale,
+    /// The enforcer stopped.
+    Shutdown,
+}
+
+impl Ended {
+    /// The name in records.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientGone => "client-gone",
+            Self::UpstreamFailed => "upstream-failed",
+            Self::TimedOut => "timed-out",
+            Self::Revoked => "revoked",
+            Self::Restricted => "restricted",
+            Self::Expired => "expired",
+            Self::Stale => "stale",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) struct Outcome<'a> {
+    pub(crate) status: u16,
+    pub(crate) ended: Ended,
+    /// SHA-256 of the answer's body; it is salted in the record.
+    pub(crate) digest: [u8; 32],
+    pub(crate) length: u64,
+    pub(crate) error: Option<&'a str>,
+}
+
+/// Follows one request.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    session: Rc<Session>,
+    started: Instant,
+    id: RequestId,
+    salt: [u8; 16],
+    method: Method,
+    trace: Option<Trace>,
+    call: CallName,
+    scope: Option<Scope>,
+    request_digest: Option<[u8; 32]>,
+    status_number: u64,
+    state: State,
+    /// What has left of a running stream.
+    streamed: Option<Box<Streamed>>,
+}
+
+#[derive(Debug)]
+struct Streamed {
+    status: u16,
+    hash: Sha256,
+    length: u64,
+}
+
+#[derive(Debug)]
+enum CallName {
+    Unknown,
+    WellKnown(&'static str),
+    Route(Arc<Route>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Nothing was recorded, and nothing happened that had to be.
+    Open,
+    /// Bytes may have reached the upstream; nothing was recorded.
+    Sent,
+    /// The decision was recorded.
+    Decided(Staged),
+    /// Everything was.
+    Closed,
+}
+
+/// A record could not be staged.
+#[derive(Debug, thiserror::Error)]
+#[error("the log takes no records: {0}")]
+pub(crate) struct LedgerError(#[from] StageError);
+
+impl Ledger {
+    /// Opens the ledger of a request; the head is there when it could be read.
+    pub(crate) fn begin(session: &Rc<Session>, method: &Method, head: Option<&Head>) -> Self {
+        let worker = &session.worker;
+        Self {
+            session: Rc::clone(session),
+            started: Instant::now(),
+            id: RequestId::new(worker.random()),
+            salt: worker.random(),
+            method: method.clone(),
+            trace: head.and_then(|head| head.trace.clone()),
+            call: CallName::Unknown,
+            scope: None,
+            request_digest: None,
+            status_number: worker.shared.registry.status_number(),
+            state: State::Open,
+            streamed: None,
+        }
+    }
+
+    /// What the caller needs to recompute digests in the record.
+    pub(crate) fn salt(&self) -> [u8; 16] {
+        self.salt
+    }
+
+    /// What the upstream is told.
+    pub(crate) fn request_id(&self) -> HeaderValue {
+        HeaderValue::from_str(self.id.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+
+    pub(crate) fn on_route(&mut self, route: Arc<Route>) {
+        self.call = CallName::Route(route);
+    }
+
+    pub(crate) fn on_well_known(&mut self, name: &'static str) {
+        self.call = CallName::WellKnown(name);
+    }
+
+    pub(crate) fn on_permit(&mut self, permit: &Permit) {
+        self.on_route(Arc::clone(permit.route()));
+        self.scope = Some(permit.scope().clone());
+    }
+
+    /// The SHA-256 of the request's body.
+    pub(crate) fn request_body(&mut self, digest: &[u8; 32]) {
+        self.request_digest = Some(salted_digest(&self.salt, digest));
+    }
+
+    /// From here on bytes may reach the upstream.
+    pub(crate) fn sent(&mut self) {
+        if matches!(self.state, State::Open) {
+            self.state = State::Sent;
+        }
+    }
+
+    /// The head of a stream is about to leave.
+    pub(crate) fn streams(&mut self, status: u16) {
+        let streamed = Streamed {
+            status,
+            hash: Sha256::new(),
+            length: 0,
+        };
+        self.streamed = Some(Box::new(streamed));
+        if let State::Decided(decision) = self.state {
+            let agent = self.session.peer.uri().clone();
+            self.session
+                .worker
+                .shared
+                .outcomes
+                .begin(decision.index, agent);
+        }
+    }
+
+    /// Gives everything to whoever sees the call's end; what stays behind records nothing.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        let rest = Self {
+            session: Rc::clone(&self.session),
+            started: self.started,
+            id: self.id,
+            salt: self.salt,
+            method: self.method.clone(),
+            trace: self.trace.take(),
+            call: std::mem::replace(&mut self.call, CallName::Unknown),
+            scope: self.scope.take(),
+            request_digest: self.request_digest,
+            status_number: self.status_number,
+            state: self.state,
+            streamed: self.streamed.take(),
+        };
+        self.state = State::Closed;
+        rest
+    }
+
+    /// A piece of it has left.
+    pub(crate) fn passed(&mut self, data: &[u8]) {
+        if let Some(streamed) = &mut self.streamed {
+            streamed.hash.update(data);
+            let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            streamed.length = streamed.length.saturating_add(length);
+        }
+    }
+
+    /// Records that the call is allowed, before its outcome is known.
+    pub(crate) fn decide(&mut self) -> Result<Staged, LedgerError> {
+        if let State::Decided(staged) = self.state {
+            return Ok(staged);
+        }
+        let staged = self.write_decision(None, None)?;
+        self.state = State::Decided(staged);
+        Ok(staged)
+    }
+
+    /// Records a denial with its answer. After a recorded decision it is the outcome.
+    pub(crate) fn deny(
+        &mut self,
+        denial: &Denial,
+        outcome: &Outcome<'_>,
+    ) -> Result<Staged, LedgerError> {
+        let staged = match self.state {
+            State::Decided(decision) => self.write_outcome(decision, Some(denial), outcome)?,
+            _ => self.write_decision(Some(denial), Some(outcome))?,
+        };
+        self.state = State::Closed;
+        Ok(staged)
+    }
+
+    /// Records the outcome of an allowed call, with the decision when that was not recorded yet.
+    pub(crate) fn conclude(&mut self, outcome: &Outcome<'_>) -> Result<Staged, LedgerError> {
+        let staged = match self.state {
+            State::Decided(decision) => self.write_outcome(decision, None, outcome)?,
+            _ => self.write_decision(None, Some(outcome))?,
+        };
+        self.state = State::Closed;
+        Ok(staged)
+    }
+
+    /// Records how an answer ended whose head has left, or that there was none: nobody can be told
+    /// if that fails.
+    pub(crate) fn end(&mut self, ended: Ended) {
+        let streamed = self.streamed.take();
+        let (status, length, digest) = match streamed.map(|streamed| *streamed) {
+            Some(Streamed {
+                status,
+                hash,
+                length,
+            }) => (status, length, hash.finish()),
+            None => (0, 0, sha256(b"")),
+        };
+        let decided = self.state;
+        match self.conclude(&Outcome {
+            status,
+            ended,
+            digest,
+            length,
+            error: None,
+        }) {
+            Ok(outcome) => {
+                if let (State::Decided(decision), true) = (decided, status > 0) {
+                    self.session
+                        .worker
+                        .shared
+                        .outcomes
+                        .end(decision.index, outcome.index);
+                }
+            }
+            Err(error) => {
+                self.state = State::Closed;
+                tracing::error!(%error, request = self.id.as_str(), "an outcome was not recorded");
+            }
+        }
+    }
+}
+
+impl Ledger {
+    fn write_decision(
+        &self,
+        denial: Option<&Denial>,
+        outcome: Option<&Outcome<'_>>,
+    ) -> Result<Staged, LedgerError> {
+        let scope = self.used_scope();
+        let digest = outcome.map(|outcome| salted_digest(&self.salt, &outcome.digest));
+        let result = outcome.zip(digest.as_ref());
+        let fields = DecisionFields {
+            agent: Some(self.session.peer.record().fields()),
+            call: self.call_fields(),
+            request: RequestFields {
+                id: self.id.as_str(),
+                trace: self.trace.as_ref().map(Trace::id),
+                parent: self.trace.as_ref().map(Trace::parent),
+                digest: self.request_digest.as_ref(),
+                args: &[],
+            },
+            decision: if denial.is_some() { "deny" } else { "allow" },
+            rule: Some(denial.map_or(self.allowing_rule(), |denial| denial.rule.as_str())),
+            reason: denial.map(|denial| denial.detail.as_ref()),
+            would: None,
+            policy: None,
+            status_number: Some(self.status_number),
+            result: result.map(|(outcome, digest)| self.result_fields(outcome, digest, &scope)),
+        };
+        let log = &self.session.worker.shared.log;
+        Ok(log.stage(|head, out| fields.write(head, out))?)
+    }
+
+    fn write_outcome(
+        &self,
+        decision: Staged,
+        denial: Option<&Denial>,
+        outcome: &Outcome<'_>,
+    ) -> Result<Staged, LedgerError> {
+        let scope = self.used_scope();
+        let digest = salted_digest(&self.salt, &outcome.digest);
+        let registry = &self.session.worker.shared.registry;
+        let fields = OutcomeFields {
+            decision_index: decision.index,
+            request_id: self.id.as_str(),
+            rule: denial.map(|denial| denial.rule.as_str()),
+            reason: denial.map(|denial| denial.detail.as_ref()),
+            status_number: Some(registry.status_number()),
+            result: self.result_fields(outcome, &digest, &scope),
+        };
+        let log = &self.session.worker.shared.log;
+        Ok(log.stage(|head, out| fields.write(head, out))?)
+    }
+
+    fn call_fields(&self) -> CallFields<'_> {
+        let base = CallFields {
+            proto: "http",
+            method: Some(self.method.as_str()),
+            ..CallFields::default()
+        };
+        match &self.call {
+            CallName::Unknown => base,
+            CallName::WellKnown(name) => CallFields {
+                name: Some(name),
+                ..base
+            },
+            CallName::Route(route) => CallFields {
+                name: Some(&route.call_name),
+                upstream: Some(&route.upstream),
+                risk: Some(route.risk.as_str()),
+                template: Some(&route.template),
+                classification: route.classification.as_deref(),
+                ..base
+            },
+        }
+    }
+
+    fn result_fields<'a>(
+        &self,
+        outcome: &'a Outcome<'a>,
+        digest: &'a [u8; 32],
+        scope: &'a [&'a str],
+    ) -> ResultFields<'a> {
+        ResultFields {
+            status: (outcome.status > 0).then_some(outcome.status),
+            ended: Some(outcome.ended.as_str()),
+            digest: Some(digest),
+            length: Some(outcome.length),
+            duration_ms: u64::try_from(self.started.elapsed().as_millis()).ok(),
+            permissions_used: scope,
+            error: outcome.error,
+        }
+    }
+
+    /// What allowed a call: its scope, or that the document is everybody's.
+    fn allowing_rule(&self) -> &'static str {
+        match self.call {
+            CallName::WellKnown(_) => "well-known",
+            CallName::Route(_) | CallName::Unknown => "scope",
+        }
+    }
+
+    fn used_scope(&self) -> Vec<&str> {
+        self.scope.iter().map(|scope| scope.as_str()).collect()
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if matches!(self.state, State::Open | State::Closed) {
+            return;
+        }
+        self.end(self.session.why_dropped());
+    }
+}
+
+/// The agent's part of every record, prepared once per connection.
+#[derive(Debug)]
+pub(crate) struct AgentPart {
+    uri: String,
+    serial: Serial,
+    fingerprint: [u8; 32],
+    identity: AgentIdentity,
+}
+
+impl AgentPart {
+    pub(crate) fn of(certificate: &Certificate, identity: &AgentIdentity) -> Self {
+        Self {
+            uri: identity.uri.to_string(),
+            serial: certificate.serial(),
+            fingerprint: certificate.fingerprint(),
+            identity: identity.clone(),
+        }
+    }
+
+    fn fields(&self) -> AgentFields<'_> {
+        AgentFields {
+            uri: &self.uri,
+            serial: &self.serial,
+            cert: &self.fingerprint,
+            trust: self.identity.trust,
+            scopes: self.identity.scopes.as_slice(),
+            owner: self.identity.owner.as_str(),
+            grant: self.identity.grant,
+            lineage: &self.identity.lineage,
+        }
+    }
+}
+
+/// 128 random bits in hex.
+#[derive(Clone, Copy)]
+struct RequestId([u8; 32]);
+
+impl RequestId {
+    fn new(random: [u8; 16]) -> Self {
+        let mut text = [b'0'; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
+            if let [high, low] = pair {
+                *high = hex(byte >> 4);
+                *low = hex(byte & 15);
+            }
+        }
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+const fn hex(nibble: u8) -> u8 {
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' + nibble - 10
+    }
+}

@@ -1,0 +1,250 @@
+//! The road of a request from its head to its [`Permit`]: the first step that denies
+//! names the rule.
+//!
+//! A [`Permit`] is made in [`authorise`] and nowhere else, and `forward` takes one by value: no byte
+//! reaches an upstream without every step having been asked.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use agentca_identity::scope::Scope;
+use agentca_policy::{CallerRights, Route, Rule, Verdict as Judgement, judge};
+use http::{Method, StatusCode};
+
+use crate::head::Head;
+use crate::live::Live;
+use crate::peer::Peer;
+use crate::status::{Registry, Verdict};
+use crate::upstream::Target;
+use crate::well_known::WellKnown;
+
+/// What a request may do.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request is a call: a box would cost"
+)]
+pub(crate) enum Cleared {
+    /// Reach an upstream.
+    Call(Permit),
+    /// Be answered by the enforcer itself.
+    WellKnown(WellKnown),
+}
+
+/// That every step of the road was passed, and for what.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    head: Head,
+    route: Arc<Route>,
+    target: Arc<Target>,
+    scope: Scope,
+}
+
+/// Passes a request through every step, or says which one denied.
+///
+/// # Errors
+/// [`Refusal`] with the denial, and with the route as soon as it was known.
+pub(crate) fn authorise(
+    registry: &Registry,
+    live: &Live,
+    peer: &Peer,
+    head: Result<Head, Denial>,
+) -> Result<Cleared, Refusal> {
+    fresh(registry)?;
+    environment(live, peer)?;
+    standing(registry, peer)?;
+    let head = head?;
+    if let Some(well_known) = WellKnown::of(&head.path) {
+        return match well_known {
+            Some(known) if matches!(head.method, Method::GET | Method::HEAD) => {
+                Ok(Cleared::WellKnown(known))
+            }
+            _ => Err(not_in_catalogue().into()),
+        };
+    }
+    let Some(route) = live
+        .config()
+        .catalogue
+        .find(head.method.as_str(), &head.path)
+    else {
+        return Err(not_in_catalogue().into());
+    };
+    let Some(target) = live.target(&route.upstream) else {
+        return Err(not_in_catalogue().into());
+    };
+    let scope = match weigh(route, peer) {
+        Ok(scope) => scope,
+        Err(denial) => {
+            return Err(Refusal {
+                denial,
+                route: Some(Arc::clone(route)),
+            });
+        }
+    };
+    Ok(Cleared::Call(Permit {
+        head,
+        route: Arc::clone(route),
+        target,
+        scope,
+    }))
+}
+
+/// Whether the only thing that stands against a request so far is that its certificate was not
+/// announced yet: then it is worth waiting for.
+pub(crate) fn waits_for_issue(registry: &Registry, live: &Live, peer: &Peer) -> bool {
+    peer.verdict() == Verdict::Unknown && fresh(registry).is_ok() && environment(live, peer).is_ok()
+}
+
+impl Permit {
+    /// See [`Recheck::still_valid`].
+    pub(crate) fn recheck(&self) -> Recheck {
+        Recheck {
+            route: Arc::clone(&self.route),
+        }
+    }
+
+    pub(crate) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// The scope of the certificate that covers the call.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Gives up the permit for what is to be sent.
+    pub(crate) fn into_head(self) -> Head {
+        self.head
+    }
+}
+
+/// What has to be asked again of a permit that was given up for its request.
+#[derive(Debug)]
+pub(crate) struct Recheck {
+    route: Arc<Route>,
+}
+
+impl Recheck {
+    /// Asks again what may have changed since: feed, verdict, expiry and restriction. Right before
+    /// the first upstream byte.
+    ///
+    /// # Errors
+    /// The denial of the first step that no longer passes.
+    pub(crate) fn still_valid(&self, registry: &Registry, peer: &Peer) -> Result<(), Denial> {
+        fresh(registry)?;
+        standing(registry, peer)?;
+        if peer.restriction().is_some() {
+            weigh(&self.route, peer)?;
+        }
+        Ok(())
+    }
+}
+
+fn environment(live: &Live, peer: &Peer) -> Result<(), Denial> {
+    if peer.environment() == &live.config().environment {
+        return Ok(());
+    }
+    Err(Denial::new(
+        Rule::Environment,
+        "the certificate is for another environment",
+    ))
+}
+
+/// Issued, not revoked, within its time.
+fn standing(registry: &Registry, peer: &Peer) -> Result<(), Denial> {
+    match peer.verdict() {
+        Verdict::Valid => {}
+        Verdict::Unknown => {
+            let detail = "the certificate was not announced as issued";
+            return Err(Denial::new(Rule::UnknownSerial, detail));
+        }
+        Verdict::Revoked => return Err(Denial::new(Rule::Revoked, "the certificate is revoked")),
+    }
+    if !peer.is_within_its_time(registry.now()) {
+        return Err(Denial::new(
+            Rule::Expired,
+            "the certificate is not valid now",
+        ));
+    }
+    Ok(())
+}
+
+fn fresh(registry: &Registry) -> Result<(), Denial> {
+    registry
+        .freshness(Instant::now())
+        .map_err(|reason| Denial::new(Rule::Stale, reason.to_string()))
+}
+
+fn weigh(route: &Route, peer: &Peer) -> Result<Scope, Denial> {
+    let restriction = peer.restriction();
+    let rights = CallerRights {
+        scopes: peer.scopes(),
+        trust: peer.trust(),
+        restriction: restriction.as_deref(),
+    };
+    match judge(route, &rights) {
+        Judgement::Allow(proof) => Ok(proof.scope().clone()),
+        Judgement::Deny { rule, detail } => Err(Denial::new(rule, detail)),
+    }
+}
+
+fn not_in_catalogue() -> Denial {
+    Denial::new(
+        Rule::NotInCatalogue,
+        "no route of the catalogue matches method and path",
+    )
+}
+
+/// A denial and the rule that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denial {
+    /// The rule.
+    pub(crate) rule: Rule,
+    /// What the client is told.
+    pub(crate) status: StatusCode,
+    /// One sentence for the client.
+    pub(crate) detail: Cow<'static, str>,
+}
+
+impl Denial {
+    pub(crate) fn new(rule: Rule, detail: impl Into<Cow<'static, str>>) -> Self {
+        let status =
+            StatusCode::from_u16(rule.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            rule,
+            status,
+            detail: detail.into(),
+        }
+    }
+
+    /// The same denial, told by a status of its own.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+}
+
+/// A denial on the road.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) denial: Denial,
+    /// The route, once it was known.
+    pub(crate) route: Option<Arc<Route>>,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self {
+            denial,
+            route: None,
+        }
+    }
+}

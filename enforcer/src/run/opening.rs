@@ -1,0 +1,175 @@
+//! Opening this enforcer's log, and saying in it whose signatures count.
+//!
+//! Record 0 holds the chains of the log signer and of the response signer, and the witness's; what
+//! `agentca renew` brings later is announced before it is used.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agentca_auditlog::log::{Log, LogError, LogSigner, OpenError};
+use agentca_auditlog::record::{Opening, log_opened, read_opened, signer_announced};
+use agentca_auditlog::store::{FileStore, StoreError};
+
+use crate::config::{Config, RevocationMode};
+use crate::credentials::Credentials;
+use crate::journal::{self, JournalError};
+
+/// Opens the log, or makes it when there is none.
+pub(super) fn open(config: &Config, credentials: &Credentials) -> Result<Arc<Log>, OpeningError> {
+    let dir = config.log_dir();
+    let failed = |reason: String| OpeningError::Log {
+        dir: dir.clone(),
+        reason,
+    };
+    std::fs::create_dir_all(&config.data_dir).map_err(|error| failed(error.to_string()))?;
+    let signer = signer(credentials);
+    if is_missing(&dir).map_err(|error| failed(error.to_string()))? {
+        create(config, credentials, &signer).map_err(|error| failed(error.to_string()))?;
+        tracing::info!(log = %dir.display(), origin = %signer.origin, "new log");
+    }
+    let store = FileStore::open(&dir).map_err(|error| failed(error.to_string()))?;
+    let (log, recovery) =
+        Log::open(Arc::new(store), &signer).map_err(|error| failed(explain(&error)))?;
+    if recovery.dropped > 0 {
+        tracing::warn!(
+            bytes = recovery.dropped,
+            "a torn batch was cut off: nobody was answered on it"
+        );
+    }
+    tracing::info!(log = %dir.display(), size = recovery.size, "log opened");
+    Ok(log)
+}
+
+/// Announces the chains that the log does not name yet. A chain that was announced too far back to be
+/// found is announced again.
+pub(super) async fn announce_missing(
+    log: &Arc<Log>,
+    credentials: &Credentials,
+    announced: &[Vec<u8>],
+) -> Result<(), OpeningError> {
+    let first = log
+        .record(0)
+        .ok()
+        .flatten()
+        .and_then(|bytes| read_opened(&bytes).ok());
+    let opening = first.unwrap_or_default();
+    for chain in [&credentials.log.chain, &credentials.response.chain] {
+        let leaf = chain.first();
+        let named = opening.signers.iter().any(|known| known.first() == leaf)
+            || leaf.is_some_and(|leaf| announced.contains(leaf));
+        if !named {
+            journal::record(log, |head, out| signer_announced(head, out, chain)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Announces what a reload brings, before it is used.
+pub(super) async fn announce_changed(
+    log: &Arc<Log>,
+    old: &Credentials,
+    new: &Credentials,
+) -> Result<(), OpeningError> {
+    if new.response.chain != old.response.chain {
+        let chain = &new.response.chain;
+        journal::record(log, |head, out| signer_announced(head, out, chain)).await?;
+    }
+    if new.log.key.public_key() != old.log.key.public_key() {
+        let (log, signer) = (Arc::clone(log), signer(new));
+        let rotating = tokio::task::spawn_blocking(move || log.rotate_signer(&signer));
+        rotating.await.map_err(|_| OpeningError::Stopped)??;
+    } else if new.log.chain != old.log.chain {
+        let chain = &new.log.chain;
+        journal::record(log, |head, out| signer_announced(head, out, chain)).await?;
+    }
+    Ok(())
+}
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpeningError {
+    /// Opening or making it.
+    #[error("the log in {} cannot be opened: {reason}", .dir.display())]
+    Log {
+        /// Its directory.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A record was not taken.
+    #[error("a signer could not be announced: {0}")]
+    Record(String),
+    /// The process is ending.
+    #[error("stopping")]
+    Stopped,
+}
+
+impl From<JournalError> for OpeningError {
+    fn from(error: JournalError) -> Self {
+        Self::Record(error.to_string())
+    }
+}
+
+impl From<LogError> for OpeningError {
+    fn from(error: LogError) -> Self {
+        Self::Record(error.to_string())
+    }
+}
+
+fn create(
+    config: &Config,
+    credentials: &Credentials,
+    signer: &LogSigner,
+) -> Result<(), CreateError> {
+    // Without a feed nobody witnesses, which a verifier of the log is told by the absence.
+    let witness = match config.revocation {
+        RevocationMode::Feed { .. } => Some(credentials.witness_chain.clone()),
+        RevocationMode::Crl { .. } => None,
+    };
+    let signers = vec![
+        credentials.log.chain.clone(),
+        credentials.response.chain.clone(),
+    ];
+    let opening = Opening { signers, witness };
+    let store = FileStore::create(&config.log_dir())?;
+    Log::create(Arc::new(store), signer, |head, out| {
+        log_opened(head, out, &opening)
+    })?;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+fn signer(credentials: &Credentials) -> LogSigner {
+    LogSigner {
+        origin: credentials.log_origin.clone(),
+        key: credentials.log.key.clone(),
+        chain: credentials.log.chain.clone(),
+    }
+}
+
+fn is_missing(dir: &std::path::Path) -> std::io::Result<bool> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// A log of another generation, or of another enforcer, is a common mistake.
+fn explain(error: &OpenError) -> String {
+    match error {
+        OpenError::Checkpoint(_) => {
+            format!(
+                "{error}; it is not of identity_dir's key: give a new log a data_dir of its own"
+            )
+        }
+        _ => error.to_string(),
+    }
+}

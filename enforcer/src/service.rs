@@ -1,0 +1,387 @@
+//! What is done with one request, from its head to its sealed answer.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use agentca_auditlog::log::Staged;
+use agentca_identity::crypto::sha256;
+use agentca_policy::Rule;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::answer::{AnswerBody, Reply, Seal, SealError, is_bodyless, seal_open};
+use crate::body::{self, StreamedRequest};
+use crate::durable::Blocked;
+use crate::forward::{Answered, ForwardFailure, forward};
+use crate::gate::{Call, Protocol};
+use crate::head::{Asked, Head, HeadRules};
+use crate::head_scan::Shape;
+use crate::live::Live;
+use crate::record::{Ended, Ledger, LedgerError, Outcome};
+use crate::road::{self, Cleared, Denial, Permit, authorise};
+use crate::session::Session;
+use crate::stream::{Source, StreamBody};
+use crate::upstream::{Outbound, Target, UpstreamError};
+use crate::well_known::WellKnown;
+
+/// Answers every request of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentService {
+    pub(crate) session: Rc<Session>,
+}
+
+/// No answer may be given: the connection closes without one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Abandoned {
+    /// The log cannot grow.
+    #[error("the log cannot grow")]
+    Log,
+    /// Signing failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// There is an answer already.
+    #[error("answered twice")]
+    Answered,
+}
+
+impl From<LedgerError> for Abandoned {
+    fn from(_: LedgerError) -> Self {
+        Self::Log
+    }
+}
+
+impl From<Blocked> for Abandoned {
+    fn from(_: Blocked) -> Self {
+        Self::Log
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for AgentService {
+    type Response = Response<AnswerBody>;
+    type Error = Abandoned;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Abandoned>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // The gate opens here and not in the future: what the library does in between is ours.
+        let (call, shape) = self.session.traffic.call();
+        Box::pin(answer(Rc::clone(&self.session), request, call, shape))
+    }
+}
+
+async fn answer(
+    session: Rc<Session>,
+    request: Request<Incoming>,
+    call: Call,
+    shape: Shape,
+) -> Result<Response<AnswerBody>, Abandoned> {
+    if session.worker.shared.log.blocked() {
+        return Err(Abandoned::Log);
+    }
+    let (mut turn, head) = Turn::begin(session, request, call, shape);
+    if let Some(waiting) = turn.waits_for_issue() {
+        // Rare, and not worth its room in every request.
+        Box::pin(waiting).await;
+    }
+    let registry = &turn.session.worker.shared.registry;
+    match authorise(registry, &turn.live, &turn.session.peer, head) {
+        Ok(Cleared::Call(permit)) => turn.call(permit).await,
+        Ok(Cleared::WellKnown(document)) => turn.well_known(document).await,
+        Err(refusal) => {
+            if let Some(route) = refusal.route {
+                turn.ledger.on_route(route);
+            }
+            turn.deny(&refusal.denial).await
+        }
+    }
+}
+
+/// One request being answered. Its steps borrow it: moving it costs more than most of them.
+struct Turn {
+    session: Rc<Session>,
+    live: Arc<Live>,
+    asked: Asked,
+    ledger: Ledger,
+    /// `None` once it was handed over to be streamed.
+    body: Option<Incoming>,
+    /// Set when a streamed body has reached its end.
+    streamed: Option<Rc<Cell<bool>>>,
+    /// `None` once it was handed over to the answer.
+    call: Option<Call>,
+}
+
+type Given = Result<Response<AnswerBody>, Abandoned>;
+
+impl Turn {
+    fn begin(
+        session: Rc<Session>,
+        request: Request<Incoming>,
+        call: Call,
+        shape: Shape,
+    ) -> (Self, Result<Head, Denial>) {
+        let live = session.worker.shared.live.load_full();
+        let (parts, body) = request.into_parts();
+        let asked = Asked::of(&parts);
+        let limits = &live.config().limits;
+        let rules = HeadRules {
+            protocol: session.traffic.protocol(),
+            shape,
+            sni: session.sni.as_deref(),
+            authorities: live.authorities(),
+            head_max: limits.head_max,
+            headers_max: limits.headers_max,
+        };
+        let head = Head::read(parts, &rules);
+        let ledger = Ledger::begin(&session, &asked.method, head.as_ref().ok());
+        let (body, call) = (Some(body), Some(call));
+        (
+            Self {
+                session,
+                live,
+                asked,
+                ledger,
+                body,
+                streamed: None,
+                call,
+            },
+            head,
+        )
+    }
+
+    fn waits_for_issue(&self) -> Option<impl Future<Output = ()> + use<>> {
+        let (session, live) = (&self.session, &self.live);
+        let registry = &session.worker.shared.registry;
+        if !road::waits_for_issue(registry, live, &session.peer) {
+            return None;
+        }
+        let (session, limit) = (Rc::clone(session), live.config().limits.issued_wait);
+        Some(async move {
+            session.peer.issued(limit).await;
+        })
+    }
+
+    async fn deny(&mut self, denial: &Denial) -> Given {
+        let reply = Reply::problem(&self.asked.method, denial);
+        self.give(reply, Told::Denied(denial)).await
+    }
+
+    async fn well_known(&mut self, document: WellKnown) -> Given {
+        self.ledger.on_well_known(document.name());
+        let shared = &self.session.worker.shared;
+        let uri = self.session.peer.uri();
+        match document.read(&shared.log, &shared.outcomes, &self.live, uri) {
+            Ok(text) => {
+                let method = &self.asked.method;
+                let reply = Reply::json(method, StatusCode::OK, "application/json", text);
+                self.give(reply, Told::Answered).await
+            }
+            Err(denial) => self.deny(&denial).await,
+        }
+    }
+
+    async fn call(&mut self, permit: Permit) -> Given {
+        self.ledger.on_permit(&permit);
+        let outbound = if self.body.as_ref().is_none_or(Body::is_end_stream) {
+            self.take_nothing()
+        } else {
+            Box::pin(self.take_body(&permit)).await
+        };
+        let outbound = match outbound {
+            Ok(outbound) => outbound,
+            Err(denial) => return self.deny(&denial).await,
+        };
+        if permit.route().risk.recorded_before_forwarding() {
+            let decided = self.ledger.decide()?;
+            self.session.worker.durability.wait(decided.index).await?;
+        }
+        let target = Arc::clone(permit.target());
+        let request_id = self.ledger.request_id();
+        self.ledger.sent();
+        match forward(&self.session, &self.live, permit, outbound, request_id).await {
+            Ok(answered) => self.pass_on(answered, target).await,
+            Err(ForwardFailure::Denied(denial)) => self.deny(&denial).await,
+            Err(ForwardFailure::Upstream(error)) => self.upstream_failed(&error).await,
+        }
+    }
+
+    /// There is no body: a digest that was claimed must be that of nothing.
+    fn take_nothing(&mut self) -> Result<Outbound, Denial> {
+        if let Some(claim) = &self.asked.content_digest {
+            let digest = sha256(b"");
+            body::check_digest(Some(claim), &digest)?;
+            self.ledger.request_body(&digest);
+        }
+        Ok(Outbound::whole(Bytes::new()))
+    }
+
+    /// Everything the head decides was decided: now the body may be read.
+    async fn take_body(&mut self, permit: &Permit) -> Result<Outbound, Denial> {
+        let limits = &self.live.config().limits;
+        let claim = self.asked.content_digest.as_deref();
+        let timer = self.session.worker.timers.after(limits.body_timeout);
+        if permit.route().stream_request
+            && let Some(body) = self.body.take()
+        {
+            let ended = Rc::clone(self.streamed.insert(Rc::default()));
+            let pause = limits.body_timeout;
+            let claim = claim.map(str::to_owned);
+            let streamed =
+                StreamedRequest::new(body, claim, (timer, pause), ended, self.session.running());
+            return Ok(Outbound::Stream(Box::pin(streamed)));
+        }
+        let Some(body) = &mut self.body else {
+            return self.take_nothing();
+        };
+        body::refuse_length(permit.head().length, limits.request_max)?;
+        let bytes = body::read_request(body, limits.request_max, &timer).await?;
+        let digest = sha256(&bytes);
+        body::check_digest(claim, &digest)?;
+        self.ledger.request_body(&digest);
+        Ok(Outbound::whole(bytes))
+    }
+
+    async fn pass_on(&mut self, answered: Answered, target: Arc<Target>) -> Given {
+        let Answered {
+            status,
+            headers,
+            mut body,
+            mut link,
+        } = answered;
+        let limits = &self.live.config().limits;
+        let bodyless = is_bodyless(&self.asked.method, status);
+        let known = body
+            .size_hint()
+            .exact()
+            .and_then(|length| usize::try_from(length).ok());
+        let short = bodyless || known.is_some_and(|length| length <= limits.buffer_max);
+        let upstream_limits = self.live.upstream_limits();
+        let pool = &self.session.worker.pool;
+        if !short {
+            let pool = Rc::clone(pool);
+            let source = Source {
+                link,
+                body,
+                pool,
+                target,
+                limits: upstream_limits,
+            };
+            return Box::pin(self.stream(source, status, headers)).await;
+        }
+        let timer = self.session.worker.timers.timer();
+        let timeout = limits.upstream_timeout;
+        match body::read_answer(&mut link, &mut body, limits.buffer_max, (&timer, timeout)).await {
+            Ok(bytes) => {
+                pool.put_back(&target, link, &upstream_limits);
+                let reply = Reply::new(&self.asked.method, status, headers, bytes);
+                self.give(reply, Told::Answered).await
+            }
+            Err(error) => self.upstream_failed(&error).await,
+        }
+    }
+
+    async fn upstream_failed(&mut self, error: &UpstreamError) -> Given {
+        let denial = Denial::new(Rule::Upstream, error.to_string());
+        let denial = match error {
+            UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
+            _ => denial,
+        };
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "the upstream failed"
+        );
+        let reply = Reply::problem(&self.asked.method, &denial);
+        self.give(reply, Told::Failed(&denial.detail)).await
+    }
+
+    /// Records, signs while the disk syncs, and lets the answer go once its record is durable.
+    fn give(&mut self, reply: Reply, told: Told<'_>) -> impl Future<Output = Given> + use<> {
+        let prepared = self.prepare(reply, told);
+        let durability = Rc::clone(&self.session.worker.durability);
+        async move {
+            let (response, index) = prepared?;
+            durability.wait(index).await?;
+            Ok(response)
+        }
+    }
+
+    /// Stages the record and seals the answer with it.
+    fn prepare(
+        &mut self,
+        reply: Reply,
+        told: Told<'_>,
+    ) -> Result<(Response<AnswerBody>, u64), Abandoned> {
+        let digest = reply.digest();
+        let (ended, error) = match told {
+            Told::Failed(error) => (Ended::UpstreamFailed, Some(error)),
+            Told::Answered | Told::Denied(_) => (Ended::Complete, None),
+        };
+        let status = reply.status.as_u16();
+        let outcome = Outcome {
+            status,
+            ended,
+            digest,
+            length: reply.length(),
+            error,
+        };
+        let staged = match told {
+            Told::Denied(denial) => self.ledger.deny(denial, &outcome)?,
+            Told::Answered | Told::Failed(_) => self.ledger.conclude(&outcome)?,
+        };
+        let call = self.call.take().ok_or(Abandoned::Answered)?;
+        let response = reply.seal_closed(&self.seal(staged), &digest, call)?;
+        Ok((response, staged.index))
+    }
+
+    /// Lets the head go once the decision is durable; the outcome follows the stream.
+    async fn stream(&mut self, source: Source, status: StatusCode, headers: HeaderMap) -> Given {
+        let staged = self.ledger.decide()?;
+        self.ledger.streams(status.as_u16());
+        let call = self.call.take().ok_or(Abandoned::Answered)?;
+        let pause = self.live.config().limits.upstream_timeout;
+        let timer = self.session.worker.timers.after(pause);
+        let ledger = self.ledger.hand_over();
+        let body = StreamBody::new(source, timer, pause, ledger, (call, self.session.running()));
+        let response = seal_open(&self.seal(staged), status, headers, body)?;
+        self.session.worker.durability.wait(staged.index).await?;
+        Ok(response)
+    }
+
+    fn seal(&self, staged: Staged) -> Seal<'_> {
+        Seal {
+            session: &self.session,
+            live: &self.live,
+            asked: &self.asked,
+            staged,
+            salt: self.ledger.salt(),
+            close: self.closes(),
+        }
+    }
+
+    /// Whether the connection takes no further request: its body was not read, or where the next
+    /// head begins is not known.
+    fn closes(&self) -> bool {
+        let unread = match (&self.body, &self.streamed) {
+            (Some(body), _) => !body.is_end_stream(),
+            (None, streamed) => streamed.as_ref().is_none_or(|ended| !ended.get()),
+        };
+        if unread {
+            self.session.traffic.leave_unread();
+        }
+        self.session.traffic.protocol() == Protocol::Http1
+            && (unread || self.session.traffic.closes())
+    }
+}
+
+/// What an answer tells.
+#[derive(Clone, Copy)]
+enum Told<'a> {
+    /// What was asked for.
+    Answered,
+    /// That it is denied.
+    Denied(&'a Denial),
+    /// That the upstream failed, and how.
+    Failed(&'a str),
+}

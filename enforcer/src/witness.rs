@@ -1,0 +1,226 @@
+//! Having this enforcer's log witnessed (C2SP tlog-witness), and remembering the authority's.
+//!
+//! The authority co-signs a head of our log only when it extends every head it co-signed before: it
+//! would notice a log that went back, and so this enforcer does not serve before it was confirmed.
+//! In return the authority's newest checkpoint is recorded here, and must be extended for ever.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use agentca_auditlog::checkpoint::{SignedCheckpoint, verify_cosignature};
+use agentca_auditlog::decision::{AuthorityCheckpoint, WitnessConfirmed};
+use agentca_auditlog::log::Log;
+use agentca_auditlog::note::{NoteError, SignatureLine};
+use agentca_proto::feed_client::FeedClient;
+use agentca_proto::{WitnessRequest, WitnessResponse};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::floor::{Floor, FloorError};
+use crate::journal::{self, JournalError};
+use crate::setting::Settings;
+use crate::status::{Readiness, Registry};
+
+/// The task's means.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) floor: Arc<Floor>,
+    /// The connection of the feed, once that is verified.
+    pub(crate) links: watch::Receiver<Option<Channel>>,
+    /// The size that was co-signed last, as far as known.
+    pub(crate) held: Arc<AtomicU64>,
+    /// When the floor was recorded last.
+    pub(crate) remembered: Option<Instant>,
+}
+
+impl Witness {
+    /// Asks at once and then every minute, for ever. The first confirmation opens this enforcer.
+    pub(crate) async fn run(&mut self) -> Infallible {
+        loop {
+            let pause = match self.round().await {
+                Ok(()) => {
+                    self.registry.set_readiness(Readiness::Ready);
+                    INTERVAL
+                }
+                Err(error) if error.is_refusal() => {
+                    self.registry.set_readiness(Readiness::Refused);
+                    tracing::error!(%error, "the witness refused this enforcer's log: not serving");
+                    INTERVAL
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "this enforcer's log was not witnessed");
+                    RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One confirmation, of everything durable when it begins.
+    pub(crate) async fn round(&mut self) -> Result<(), WitnessError> {
+        let channel = self.link().await?;
+        let floor = self.floor.newest();
+        self.remember(&floor).await?;
+        let own = publish(&self.log).await?;
+        let mut client = FeedClient::new(channel);
+        let response = self.ask(&mut client, &own, &floor).await?;
+        // Answered with what is held: another size than we thought is the case after a restart.
+        let response = if response.cosignature.is_empty() {
+            if response.held_size > own.checkpoint.size {
+                let (held, size) = (response.held_size, own.checkpoint.size);
+                return Err(WitnessError::WentBack { held, size });
+            }
+            self.held.store(response.held_size, Ordering::Release);
+            self.ask(&mut client, &own, &floor).await?
+        } else {
+            response
+        };
+        if response.cosignature.is_empty() {
+            return Err(WitnessError::Refused {
+                held: response.held_size,
+            });
+        }
+        self.confirm(&own, &floor, &response).await
+    }
+
+    /// Whether the feed is connected and verified right now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.links.borrow().is_some()
+    }
+
+    /// Records the floor for a restart, once a minute also when confirmations fail meanwhile.
+    async fn remember(&mut self, floor: &SignedCheckpoint) -> Result<(), JournalError> {
+        if self
+            .remembered
+            .is_some_and(|at| at.elapsed() < INTERVAL / 2)
+        {
+            return Ok(());
+        }
+        let seen = AuthorityCheckpoint { note: &floor.note };
+        journal::record(&self.log, |head, out| seen.write(head, out)).await?;
+        self.remembered = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        client: &mut FeedClient<Channel>,
+        own: &SignedCheckpoint,
+        floor: &SignedCheckpoint,
+    ) -> Result<WitnessResponse, WitnessError> {
+        let (log, size) = (Arc::clone(&self.log), own.checkpoint.size);
+        let held = self.held.load(Ordering::Acquire);
+        let proof = match held {
+            0 => Vec::new(),
+            _ => tokio::task::spawn_blocking(move || log.consistency(held, size))
+                .await
+                .map_err(|_| WitnessError::Stopped)?
+                .map_err(|error| WitnessError::Log(error.to_string()))?,
+        };
+        let request = WitnessRequest {
+            old_size: held,
+            consistency: proof.iter().map(|hash| hash.to_vec()).collect(),
+            checkpoint: own.note.clone(),
+            floor_checkpoint: floor.note.clone(),
+        };
+        let asking = client.witness(request);
+        let response = tokio::time::timeout(TIMEOUT, asking).await;
+        Ok(response.map_err(|_| WitnessError::TimedOut)??.into_inner())
+    }
+
+    async fn confirm(
+        &mut self,
+        own: &SignedCheckpoint,
+        floor: &SignedCheckpoint,
+        response: &WitnessResponse,
+    ) -> Result<(), WitnessError> {
+        // Every field is named, so that a new one has to be decided upon.
+        let WitnessResponse {
+            cosignature,
+            held_size: _,
+            authority_checkpoint,
+            authority_consistency,
+        } = response;
+        let credentials = self.settings.credentials();
+        let line: SignatureLine = cosignature.parse().map_err(WitnessError::Cosignature)?;
+        let time = verify_cosignature(&own.checkpoint, &line, &credentials.witness_key)
+            .map_err(WitnessError::Cosignature)?;
+        let key = &credentials.authority_key;
+        self.floor
+            .advance(floor, authority_checkpoint, authority_consistency, key)?;
+        self.held.store(own.checkpoint.size, Ordering::Release);
+        let confirmed = WitnessConfirmed {
+            checkpoint: &own.checkpoint,
+            cosignature,
+        };
+        journal::record(&self.log, |head, out| confirmed.write(head, out)).await?;
+        tracing::debug!(size = own.checkpoint.size, %time, "log witnessed");
+        Ok(())
+    }
+
+    async fn link(&mut self) -> Result<Channel, WitnessError> {
+        loop {
+            let linked = self.links.wait_for(Option::is_some);
+            if let Ok(verified) = tokio::time::timeout(INTERVAL, linked).await {
+                let channel = verified.map_err(|_| WitnessError::Stopped)?.clone();
+                return channel.ok_or(WitnessError::Stopped);
+            }
+            // The authority is away. Denials go on being recorded, and the floor stays among the newest.
+            if self.remembered.is_some() {
+                let floor = self.floor.newest();
+                self.remember(&floor).await?;
+            }
+        }
+    }
+}
+
+/// A checkpoint over everything durable.
+async fn publish(log: &Arc<Log>) -> Result<Arc<SignedCheckpoint>, WitnessError> {
+    let log = Arc::clone(log);
+    tokio::task::spawn_blocking(move || log.publish_now())
+        .await
+        .map_err(|_| WitnessError::Stopped)?
+        .map_err(|error| WitnessError::Log(error.to_string()))
+}
+
+/// Why a log was not witnessed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WitnessError {
+    #[error(
+        "the witness holds {held} records of this log, it has {size}: it went back; is `data_dir` the one it had? A log that is lost goes on under `agentca enforcer add NAME --env ENV --dns HOST --new-log --force --out DIR`"
+    )]
+    WentBack { held: u64, size: u64 },
+    #[error(
+        "the log does not extend the {held} records that the witness holds; is `data_dir` the one it had? A log that is lost goes on under `agentca enforcer add NAME --env ENV --dns HOST --new-log --force --out DIR`"
+    )]
+    Refused { held: u64 },
+    #[error("the witness did not answer: {} ({:?})", .0.message(), .0.code())]
+    Status(#[from] tonic::Status),
+    #[error("the witness did not answer in time")]
+    TimedOut,
+    #[error("the cosignature cannot be believed: {0}")]
+    Cosignature(NoteError),
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+    #[error("the log: {0}")]
+    Log(String),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("stopping")]
+    Stopped,
+}
+
+impl WitnessError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::WentBack { .. } | Self::Refused { .. })
+    }
+}
+
+const INTERVAL: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,306 @@
+//! A real server over a real log, with a registry that the test feeds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agentca_auditlog::log::{Log, LogOptions, LogSigner};
+use agentca_auditlog::record::{Opening, log_opened};
+use agentca_auditlog::status::{StatusEvent, StatusRecord};
+use agentca_auditlog::store::FileStore;
+use agentca_enforcer::config::Config;
+use agentca_enforcer::live::{Live, ServingIdentity};
+use agentca_enforcer::server::Server;
+use agentca_enforcer::status::{Readiness, Registry};
+use agentca_identity::profile::RevocationReason;
+use agentca_identity::time::Timestamp;
+use arc_swap::ArcSwap;
+use tempfile::TempDir;
+
+use crate::client::{Http1, Http2, connect};
+use crate::disk::Disk;
+use crate::pki::{Credential, Pki, Wish, origin};
+use crate::upstream::Upstream;
+
+pub(crate) struct Fixture {
+    pub(crate) pki: Pki,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) server: Server,
+    pub(crate) upstream: Upstream,
+    pub(crate) identity: ServingIdentity,
+    status_number: u64,
+    directory: TempDir,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// `extra` is appended to the configuration.
+    pub(crate) async fn with(extra: &str) -> Self {
+        let pki = Pki::new();
+        let upstream = Upstream::start().await;
+        let directory = TempDir::new().unwrap();
+        let config = configuration(&upstream, extra);
+        let config = Arc::new(Config::parse(&config, directory.path()).unwrap());
+        let registry = Registry::for_feed(config.stale_after);
+        let (identity, log_key) = pki.enforcer();
+        let log_signer = LogSigner {
+            origin: origin(),
+            key: log_key,
+            chain: identity.log_chain.clone(),
+        };
+        let (log, disk) = new_log(&directory.path().join("log"), &log_signer, &identity);
+        let live = Live::new(config, &identity, &registry).unwrap();
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let server = Server::start(live, Arc::clone(&registry), Arc::clone(&log)).unwrap();
+        registry.heartbeat(Timestamp::now(), Instant::now());
+        registry.set_readiness(Readiness::Ready);
+        Self {
+            pki,
+            registry,
+            log,
+            disk,
+            server,
+            upstream,
+            identity,
+            status_number: 0,
+            directory,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, event: StatusEvent) {
+        self.status_number += 1;
+        self.registry.apply(&[StatusRecord {
+            environment: "prod".parse().unwrap(),
+            number: self.status_number,
+            prev: [0; 32],
+            seq: self.status_number,
+            by: None,
+            event,
+        }]);
+    }
+
+    /// An agent whose certificate was announced.
+    pub(crate) fn agent(&mut self, wish: &Wish<'_>) -> Credential {
+        let agent = self.pki.agent(wish);
+        self.announce(&agent);
+        agent
+    }
+
+    pub(crate) fn announce(&mut self, agent: &Credential) {
+        self.apply(StatusEvent::CertificateIssued {
+            serial: agent.certificate.serial(),
+            agent: agent.id(),
+            certificate: agent.certificate.der().to_vec(),
+            not_after: agent.certificate.not_after(),
+            grant: 7,
+        });
+    }
+
+    pub(crate) fn revoke(&mut self, agent: &Credential) {
+        let reason = RevocationReason::KeyCompromise;
+        self.apply(StatusEvent::AgentRevoked {
+            agent: agent.id(),
+            reason,
+        });
+    }
+
+    pub(crate) async fn http1(&self, agent: &Credential) -> Http1 {
+        let stream = connect(self.server.address(), &self.pki, Some(agent), b"http/1.1").await;
+        Http1::new(stream.unwrap())
+    }
+
+    pub(crate) async fn http2(&self, agent: &Credential) -> Http2 {
+        let stream = connect(self.server.address(), &self.pki, Some(agent), b"h2").await;
+        Http2::new(stream.unwrap()).await
+    }
+
+    /// Record `index`, once it is durable.
+    pub(crate) fn record(&self, index: u64) -> serde_json::Value {
+        self.log.wait_blocking(index).unwrap();
+        let record = self.log.record(index).unwrap().unwrap();
+        serde_json::from_slice(&record).unwrap()
+    }
+
+    /// The first record from `index` on that satisfies `wanted`; waits for it.
+    pub(crate) async fn find(
+        &self,
+        index: u64,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let mut index = index;
+        loop {
+            tokio::time::timeout(Duration::from_secs(20), self.log.durable_at(index))
+                .await
+                .expect("no such record came")
+                .unwrap();
+            let record = self.record(index);
+            if wanted(&record) {
+                return record;
+            }
+            index += 1;
+        }
+    }
+
+    /// Ends everything and gives the directory of the log.
+    pub(crate) async fn end(self) -> (TempDir, Pki) {
+        self.server.drain().await;
+        self.log.shutdown();
+        (self.directory, self.pki)
+    }
+}
+
+fn configuration(upstream: &Upstream, extra: &str) -> String {
+    let mut text = format!(
+        r#"
+environment = "prod"
+listen = "127.0.0.1:0"
+authority = "https://127.0.0.1:7443"
+identity_dir = "edge-1"
+data_dir = "edge-1-data"
+stale_after = "1h"
+threads = 1
+{extra}
+[[upstream]]
+name = "payments"
+url = "http://{}"
+[[upstream]]
+name = "nowhere"
+url = "http://127.0.0.1:1"
+"#,
+        upstream.address
+    );
+    for (upstream, method, path, scope, trust, risk) in [
+        (
+            "payments",
+            "GET\", \"HEAD",
+            "/v1/accounts/{id}",
+            "payments:read",
+            "L2",
+            "read",
+        ),
+        (
+            "payments",
+            "GET",
+            "/v1/stream",
+            "payments:read",
+            "L2",
+            "read",
+        ),
+        (
+            "payments",
+            "POST",
+            "/v1/stream",
+            "payments:write",
+            "L2",
+            "write",
+        ),
+        ("payments", "GET", "/v1/big", "payments:read", "L2", "read"),
+        (
+            "payments",
+            "GET",
+            "/v1/empty",
+            "payments:read",
+            "L2",
+            "read",
+        ),
+        ("payments", "GET", "/v1/held", "payments:read", "L2", "read"),
+        (
+            "payments",
+            "POST",
+            "/v1/held",
+            "payments:write",
+            "L2",
+            "financial",
+        ),
+        (
+            "payments",
+            "GET",
+            "/v1/closing",
+            "payments:read",
+            "L2",
+            "read",
+        ),
+        (
+            "payments",
+            "GET",
+            "/v1/broken",
+            "payments:read",
+            "L2",
+            "read",
+        ),
+        ("payments", "GET", "/v1/liar", "payments:read", "L2", "read"),
+        (
+            "payments",
+            "POST",
+            "/v1/pay",
+            "payments:write",
+            "L2",
+            "financial",
+        ),
+        (
+            "payments",
+            "GET",
+            "/v1/secret",
+            "payments:secret",
+            "L2",
+            "read",
+        ),
+        (
+            "payments",
+            "GET",
+            "/v1/trusted",
+            "payments:read",
+            "L4",
+            "read",
+        ),
+        (
+            "nowhere",
+            "GET",
+            "/v1/nowhere",
+            "payments:read",
+            "L2",
+            "read",
+        ),
+    ] {
+        text.push_str(&format!(
+            r#"
+[[route]]
+upstream = "{upstream}"
+methods = ["{method}"]
+path = "{path}"
+scope = "{scope}"
+min_trust = "{trust}"
+risk = "{risk}"
+"#
+        ));
+    }
+    text
+}
+
+fn new_log(
+    directory: &Path,
+    signer: &LogSigner,
+    identity: &ServingIdentity,
+) -> (Arc<Log>, Arc<Disk>) {
+    let opening = Opening {
+        signers: vec![signer.chain.clone(), identity.response_chain.clone()],
+        witness: None,
+    };
+    let store = Arc::new(FileStore::create(directory).unwrap());
+    Log::create(store, signer, |head, out| log_opened(head, out, &opening)).unwrap();
+    let disk = Arc::new(Disk::new(FileStore::open(directory).unwrap()));
+    // A test that ends takes its directory away under a running log.
+    let options = LogOptions {
+        fatal: Box::new(|_| {}),
+        ..LogOptions::default()
+    };
+    let log = Log::open_with(Arc::clone(&disk) as _, signer, options)
+        .unwrap()
+        .0;
+    (log, disk)
+}

@@ -1,0 +1,205 @@
+//! Connections: kept alive, given up, drained; and the log that is left behind.
+
+use agentca_auditlog::verify::{VerifyOptions, verify_directory};
+use agentca_identity::time::Timestamp;
+use http::Request;
+use http_body_util::Full;
+
+use crate::answers::audit_index;
+use crate::fixture::Fixture;
+use crate::pki::Wish;
+
+#[tokio::test]
+async fn a_write_is_recorded_before_its_first_upstream_byte() {
+    let mut fixture = Fixture::start().await;
+    let agent = fixture.agent(&Wish::default());
+    let mut client = fixture.http1(&agent).await;
+    let first = fixture.log.durable();
+    client
+        .send("POST /v1/held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    fixture.upstream.held.notified().await;
+    assert!(
+        fixture.log.durable() > first,
+        "the upstream was reached after the record"
+    );
+    let decision = fixture.record(first);
+    assert_eq!(
+        (&decision["kind"], &decision["decision"]),
+        (&"decision".into(), &"allow".into())
+    );
+    assert_eq!(decision["result"], serde_json::Value::Null);
+    fixture.upstream.go.notify_one();
+    let answer = client.answer("POST").await.unwrap();
+    let outcome = fixture.record(audit_index(&answer));
+    assert_eq!(outcome["kind"], "outcome", "{outcome}");
+    assert_eq!(outcome["result"]["status"], 200);
+}
+
+#[tokio::test]
+async fn connections_and_upstream_connections_are_kept() {
+    let mut fixture = Fixture::start().await;
+    let agent = fixture.agent(&Wish::default());
+    let mut client = fixture.http1(&agent).await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/v1/accounts/7").await.status, 200);
+    }
+    client
+        .send(&"GET /v1/accounts/7 HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(5))
+        .await;
+    for _ in 0..5 {
+        assert_eq!(client.answer("GET").await.unwrap().status, 200);
+    }
+    let mut h2 = fixture.http2(&agent).await;
+    let mut answers = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let request = Request::get(format!("https://localhost/v1/accounts/{number}"));
+        let sent = h2
+            .sender
+            .send_request(request.body(Full::default()).unwrap());
+        answers.spawn(async move { sent.await.unwrap().status() });
+    }
+    while let Some(status) = answers.join_next().await {
+        assert_eq!(status.unwrap(), 200);
+    }
+    assert_eq!(h2.get("/v1/accounts/1").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_upstream_connection_that_was_closed_is_not_used_again() {
+    let mut fixture = Fixture::start().await;
+    let agent = fixture.agent(&Wish::default());
+    let mut client = fixture.http1(&agent).await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/v1/closing").await.status, 200);
+        assert_eq!(client.get("/v1/accounts/7").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn validity_is_asked_again_before_the_first_upstream_byte() {
+    let mut fixture = Fixture::start().await;
+    let agent = fixture.agent(&Wish::default());
+    let mut client = fixture.http1(&agent).await;
+    let first = fixture.log.durable();
+    client
+        .send(
+            "POST /v1/pay HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\
+             Expect: 100-continue\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.head().await.unwrap().0, 100, "the head was allowed");
+    fixture.registry.distrust();
+    client.send("pay").await;
+    let answer = client.answer("POST").await.unwrap();
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.problem()["rule"], "stale");
+    let outcome = fixture.record(audit_index(&answer));
+    assert_eq!(outcome["decision_index"], first, "{outcome}");
+    assert_eq!(outcome["rule"], "stale", "{outcome}");
+    assert!(fixture.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn idle_and_slow_connections_are_closed() {
+    let limits = "limits = { idle_timeout = \"300ms\", header_timeout = \"150ms\" }";
+    let mut fixture = Fixture::with(limits).await;
+    let agent = fixture.agent(&Wish::default());
+    let mut idle = fixture.http1(&agent).await;
+    assert_eq!(idle.get("/v1/accounts/7").await.status, 200);
+    let mut slow = fixture.http1(&agent).await;
+    slow.send("GET /v1/accounts/7 HTTP/1.1\r\nHost: loc").await;
+    let (idle, slow) = tokio::join!(idle.rest(), slow.rest());
+    assert!(idle.is_empty() && slow.is_empty());
+}
+
+#[tokio::test]
+async fn draining_lets_running_requests_end_and_leaves_a_log_that_verifies() {
+    let mut fixture = Fixture::start().await;
+    let agent = fixture.agent(&Wish::default());
+    let mut client = fixture.http1(&agent).await;
+    assert_eq!(client.get("/v1/accounts/7").await.status, 200);
+    assert_eq!(client.get("/v1/secret").await.status, 403);
+    client
+        .send("GET /v1/held HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    fixture.upstream.held.notified().await;
+    let go = std::sync::Arc::clone(&fixture.upstream.go);
+    let (end, answer) = tokio::join!(fixture.end(), async {
+        go.notify_one();
+        client.answer("GET").await.unwrap()
+    });
+    assert_eq!(answer.body, "held");
+    let (directory, pki) = end;
+    let log = directory.path().join("log");
+    let options = VerifyOptions {
+        floor: None,
+        now: Timestamp::now(),
+    };
+    let report = verify_directory(&log, &pki.anchor(), &options).unwrap();
+    assert_eq!(report.size, 4);
+}
+
+#[tokio::test]
+async fn draining_cuts_what_does_not_end_and_records_it() {
+    let mut fixture = Fixture::with("limits = { drain_timeout = \"100ms\" }").await;
+    let agent = fixture.agent(&Wish::default());
+    let mut client = fixture.http1(&agent).await;
+    client
+        .send("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    client.head().await.unwrap();
+    client.chunk().await.unwrap();
+    let log = std::sync::Arc::clone(&fixture.log);
+    let (directory, _) = fixture.end().await;
+    assert!(client.chunk().await.is_err());
+    let record = log.record(2).unwrap().unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["result"]["ended"], "shutdown", "{record}");
+    drop(directory);
+}
+
+/// Longer than an idle connection keeps its buffers.
+const RESTED: std::time::Duration = std::time::Duration::from_millis(1300);
+
+#[tokio::test]
+async fn a_connection_that_rested_is_as_good_as_before() {
+    let mut fixture = Fixture::with("limits = { idle_timeout = \"2s\" }").await;
+    let agent = fixture.agent(&Wish::default());
+    let whole = "GET /v1/accounts/7 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (begin, end) = whole.split_at(30);
+    let mut rested = fixture.http1(&agent).await;
+    assert_eq!(rested.get("/v1/accounts/7").await.status, 200);
+    // A head that has begun is no rest: none of it may get lost.
+    let mut half = fixture.http1(&agent).await;
+    half.send(&format!("{whole}{begin}")).await;
+    assert_eq!(half.answer("GET").await.unwrap().status, 200);
+    let mut unused = fixture.http1(&agent).await;
+    tokio::time::sleep(RESTED).await;
+    rested.send(begin).await;
+    unused.send(whole).await;
+    half.send(end).await;
+    rested.send(end).await;
+    for client in [&mut rested, &mut half, &mut unused] {
+        assert_eq!(client.answer("GET").await.unwrap().status, 200);
+        assert_eq!(client.get("/v1/secret").await.status, 403);
+    }
+    tokio::time::sleep(RESTED).await;
+    let over = tokio::join!(rested.rest(), half.rest(), unused.rest());
+    assert!(over.0.is_empty() && over.1.is_empty() && over.2.is_empty());
+}
+
+#[tokio::test]
+async fn a_resting_connection_ends_with_its_agent_and_its_enforcer() {
+    let mut fixture = Fixture::start().await;
+    let agents = [(); 2].map(|()| fixture.agent(&Wish::default()));
+    let [mut revoked, mut drained] = [
+        fixture.http1(&agents[0]).await,
+        fixture.http1(&agents[1]).await,
+    ];
+    tokio::time::sleep(RESTED).await;
+    fixture.revoke(&agents[0]);
+    assert!(revoked.rest().await.is_empty());
+    let (_ended, rest) = tokio::join!(fixture.end(), drained.rest());
+    assert!(rest.is_empty());
+}

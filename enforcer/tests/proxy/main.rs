@@ -1,0 +1,21 @@
+//! The data plane in one process: a real client, a real server, a real log, a registry that the test
+//! feeds.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod pki;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod upstream;
+#[cfg(test)]
+mod verdicts;
