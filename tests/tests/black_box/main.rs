@@ -1,0 +1,13 @@
+//! Black box: the programs as people run them, real sockets, real clients.
+#![cfg(test)]
+
+mod commands;
+mod crashes;
+mod crl_mode;
+mod evidence;
+mod example;
+mod handshakes;
+mod requests;
+mod rollbacks;
+mod streams;
+mod verdicts;
