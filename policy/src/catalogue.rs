@@ -44,19 +44,16 @@ impl Catalogue {
         };
         let mut errors = Vec::new();
         for (index, decl) in routes.iter().enumerate() {
-            let fault = if index == MAX_ROUTES {
-                Some(RouteFault::TooMany)
+            let faults = if index == MAX_ROUTES {
+                vec![RouteFault::TooMany]
             } else {
-                catalogue.add(decl, &names).err()
+                catalogue.add(decl, &names).err().unwrap_or_default()
             };
-            if let Some(fault) = fault {
-                let template = decl.path.clone();
-                errors.push(CatalogueError {
-                    index,
-                    template,
-                    fault,
-                });
-            }
+            errors.extend(faults.into_iter().map(|fault| CatalogueError {
+                index,
+                template: decl.path.clone(),
+                fault,
+            }));
             if index == MAX_ROUTES {
                 break;
             }
@@ -108,11 +105,20 @@ impl Catalogue {
         &mut self,
         decl: &RouteDecl,
         upstreams: &HashMap<&str, Arc<str>>,
-    ) -> Result<(), RouteFault> {
-        let route = Route::compile(decl, upstreams)?;
+    ) -> Result<(), Vec<RouteFault>> {
+        let mut faults = Vec::new();
+        let route = Route::compile(decl, upstreams, &mut faults);
+        let segments = keep(&mut faults, template_segments(&decl.path));
+        let (Some(route), Some(segments)) = (route, segments) else {
+            return Err(faults);
+        };
+        self.insert(route, &segments).map_err(|fault| vec![fault])
+    }
+
+    fn insert(&mut self, route: Route, segments: &[TemplateSegment]) -> Result<(), RouteFault> {
         let mut at = 0;
-        for segment in template_segments(&route.template)? {
-            at = self.step(at, &segment)?;
+        for segment in segments {
+            at = self.step(at, segment)?;
         }
         let index = self.routes.len();
         let node = self.nodes.get_mut(at).ok_or(RouteFault::TooMany)?;
@@ -206,7 +212,12 @@ pub struct Route {
 }
 
 impl Route {
-    fn compile(decl: &RouteDecl, upstreams: &HashMap<&str, Arc<str>>) -> Result<Self, RouteFault> {
+    /// Notes everything that is wrong; the path is not among it.
+    fn compile(
+        decl: &RouteDecl,
+        upstreams: &HashMap<&str, Arc<str>>,
+        faults: &mut Vec<RouteFault>,
+    ) -> Option<Self> {
         // Every key is named: a new one cannot be dropped unread.
         let RouteDecl {
             upstream,
@@ -220,18 +231,25 @@ impl Route {
         } = decl;
         let known = upstreams
             .get(upstream.as_str())
-            .ok_or_else(|| RouteFault::UnknownUpstream(upstream.clone()))?;
-        check_methods(methods)?;
-        Ok(Self {
-            upstream: Arc::clone(known),
+            .ok_or_else(|| RouteFault::UnknownUpstream(upstream.clone()));
+        let known = keep(faults, known);
+        let checked = keep(faults, check_methods(methods));
+        let scope = RequiredScope::from_str(scope)
+            .map_err(|error| RouteFault::Scope(format!("`{scope}`: {error}")));
+        let scope = keep(faults, scope);
+        let trust = TrustLevel::from_str(min_trust)
+            .map_err(|error| RouteFault::Trust(format!("`{min_trust}`: {error}")));
+        let trust = keep(faults, trust);
+        let class = keep(faults, check_classification(classification.as_deref()));
+        checked?;
+        Some(Self {
+            upstream: Arc::clone(known?),
             template: path.clone(),
             methods: methods.clone(),
-            scope: RequiredScope::from_str(scope)
-                .map_err(|error| RouteFault::Scope(error.to_string()))?,
-            min_trust: TrustLevel::from_str(min_trust)
-                .map_err(|error| RouteFault::Trust(error.to_string()))?,
+            scope: scope?,
+            min_trust: trust?,
             risk: *risk,
-            classification: check_classification(classification.as_deref())?,
+            classification: class?,
             call_name: format!("http:{upstream}:{path}"),
             stream_request: *stream_request,
         })
@@ -295,7 +313,7 @@ impl CatalogueErrors {
 
 /// What is wrong with one route.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("route {} (`{template}`): {fault}", .index + 1)]
+#[error("{}: {fault}, in the route `{template}`", self.key())]
 pub struct CatalogueError {
     /// The route's place, from 0.
     pub index: usize,
@@ -305,6 +323,18 @@ pub struct CatalogueError {
     pub fault: RouteFault,
 }
 
+impl CatalogueError {
+    /// The key as in the file, routes by their place from 1: `route[2].scope`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let number = self.index.saturating_add(1);
+        match self.fault.key() {
+            Some(key) => format!("route[{number}].{key}"),
+            None => format!("route[{number}]"),
+        }
+    }
+}
+
 /// Why a route was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteFault {
@@ -312,7 +342,7 @@ pub enum RouteFault {
     #[error("no upstream is named `{0}`")]
     UnknownUpstream(String),
     /// An empty list.
-    #[error("`methods` is empty: name at least one method")]
+    #[error("is empty: name at least one method, like `[\"GET\"]`")]
     NoMethods,
     /// Not an upper-case token.
     #[error("`{0}` is not a method: write it in upper-case letters")]
@@ -324,10 +354,10 @@ pub enum RouteFault {
     #[error("`{0}` of this path belongs to an earlier route already")]
     Duplicate(String),
     /// The template's literal parts.
-    #[error("`path`: {0}")]
+    #[error("{0}")]
     Path(#[from] PathRefusal),
     /// A template that is not in its written form, so that it would never match as read.
-    #[error("`path`: write the segment `{written}` as `{form}`")]
+    #[error("write the segment `{written}` as `{form}`")]
     NotNormal {
         /// As declared.
         written: String,
@@ -335,26 +365,53 @@ pub enum RouteFault {
         form: String,
     },
     /// A query in a template.
-    #[error("`path`: a template has no query")]
+    #[error("a template has no query")]
     Query,
     /// `{x}` that is not a name in braces.
-    #[error("`path`: `{0}` must be a name of a-z, 0-9 and _ in braces, for a whole segment")]
+    #[error("`{0}` must be a name of a-z, 0-9 and _ in braces, for a whole segment")]
     Parameter(String),
     /// `{x}` twice.
-    #[error("`path`: `{0}` appears twice")]
+    #[error("`{0}` appears twice")]
     ParameterTwice(String),
-    /// The scope.
-    #[error("`scope`: {0}")]
+    /// The scope, and what is wrong with it.
+    #[error("{0}")]
     Scope(String),
-    /// The trust level.
-    #[error("`min_trust`: {0}")]
+    /// The trust level, and what is wrong with it.
+    #[error("{0}")]
     Trust(String),
     /// The classification.
-    #[error("`classification` must be 1 to 64 characters of a-z, 0-9, _ and -")]
+    #[error("must be 1 to 64 characters of a-z, 0-9, _ and -")]
     Classification,
     /// More than [`MAX_ROUTES`].
     #[error("a catalogue has at most {MAX_ROUTES} routes")]
     TooMany,
+}
+
+impl RouteFault {
+    /// The key of the route that it is about.
+    #[must_use]
+    pub const fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownUpstream(_) => Some("upstream"),
+            Self::NoMethods | Self::Method(_) | Self::RefusedMethod(_) | Self::Duplicate(_) => {
+                Some("methods")
+            }
+            Self::Path(_)
+            | Self::NotNormal { .. }
+            | Self::Query
+            | Self::Parameter(_)
+            | Self::ParameterTwice(_) => Some("path"),
+            Self::Scope(_) => Some("scope"),
+            Self::Trust(_) => Some("min_trust"),
+            Self::Classification => Some("classification"),
+            Self::TooMany => None,
+        }
+    }
+}
+
+/// The value, or none and its fault noted.
+fn keep<T>(faults: &mut Vec<RouteFault>, value: Result<T, RouteFault>) -> Option<T> {
+    value.map_err(|fault| faults.push(fault)).ok()
 }
 
 enum TemplateSegment {

@@ -188,7 +188,36 @@ fn all_faults_are_listed() {
     .unwrap_err();
     let indexes: Vec<usize> = errors.iter().map(|error| error.index).collect();
     assert_eq!(indexes, [0, 2]);
-    assert!(errors.to_string().contains("route 3 (`/b`): `GET`"));
+    assert!(
+        errors
+            .to_string()
+            .contains("route[3].methods: `GET` of this path")
+    );
+}
+
+#[test]
+fn all_faults_of_one_route_are_listed() {
+    let decl = RouteDecl {
+        upstream: "x".to_owned(),
+        methods: vec!["get".to_owned()],
+        path: "/a/".to_owned(),
+        scope: "a:*".to_owned(),
+        min_trust: "high".to_owned(),
+        risk: Risk::Read,
+        classification: Some(String::new()),
+        stream_request: false,
+    };
+    let errors = compile(&[route(&["GET"], "/b"), decl]).unwrap_err();
+    let keys: Vec<String> = errors.iter().map(CatalogueError::key).collect();
+    let expected = [
+        "upstream",
+        "methods",
+        "scope",
+        "min_trust",
+        "classification",
+        "path",
+    ];
+    assert_eq!(keys, expected.map(|key| format!("route[2].{key}")));
 }
 
 /// The same lookup, naively: of all templates that fit, the one whose earliest literals win.
