@@ -1,10 +1,13 @@
 //! The configuration file: `RawConfig` is what is written, [`Config`] what was checked.
 //!
 //! Unknown keys are refused, every limit has a default, paths are relative to the file, and all
-//! errors are listed at once with the key they are about.
+//! errors are listed at once with the key they are about. `enforcer.example.toml`, beside the
+//! sources, has every key; a test holds it to that.
 
+mod errors;
 mod limits;
 mod raw;
+mod section;
 mod units;
 
 use std::fmt;
@@ -15,12 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_identity::name::{Environment, Name};
-use agentca_policy::{Catalogue, UpstreamDecl};
+use agentca_policy::{Catalogue, CatalogueError, RouteDecl, UpstreamDecl};
 use http::Uri;
 
+pub use self::errors::{ConfigError, ConfigErrors};
+use self::errors::{Errors, blame, is_blamed, note};
 pub use self::limits::Limits;
-use self::raw::RawConfig;
-use self::units::parse_duration;
+use self::raw::{AUTHORITY_EXAMPLE, RawConfig, RawUpstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -54,9 +58,9 @@ impl Config {
     /// [`ConfigErrors`], also when the file cannot be read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigErrors::one(&path.display().to_string(), error))?;
+            .map_err(|error| ConfigErrors::unreadable(path, &error))?;
         let base = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, base)
+        Self::parse(&text, base).map_err(|errors| errors.in_file(path))
     }
 
     /// Checks a file's text; relative paths begin at `base`. No I/O.
@@ -64,13 +68,12 @@ impl Config {
     /// # Errors
     /// [`ConfigErrors`]: everything that is wrong.
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigErrors> {
-        let raw: RawConfig =
-            toml::from_str(text).map_err(|error| ConfigErrors::one("file", error))?;
-        let mut errors = Vec::new();
-        let config = check(raw, base, &mut errors);
-        match config {
+        let table = toml::from_str(text).map_err(|error| ConfigErrors::syntax(text, &error))?;
+        let mut errors = Errors::new();
+        let raw = RawConfig::read(table, &mut errors);
+        match check(raw, base, &mut errors) {
             Some(config) if errors.is_empty() => Ok(config),
-            _ => Err(ConfigErrors(errors)),
+            _ => Err(ConfigErrors::of(errors)),
         }
     }
 
@@ -171,62 +174,7 @@ pub struct Upstream {
     pub authority: String,
 }
 
-/// Everything that is wrong with a configuration; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
-
-impl ConfigErrors {
-    fn one(key: &str, error: impl fmt::Display) -> Self {
-        Self(vec![ConfigError {
-            key: key.to_owned(),
-            message: error.to_string(),
-        }])
-    }
-
-    /// The errors in the order of the file's keys.
-    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        self.0.iter()
-    }
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-/// What is wrong with one key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {message}")]
-pub struct ConfigError {
-    /// The key as in the file, tables with dots, list members by their place from 1.
-    pub key: String,
-    /// What is wrong and what to write.
-    pub message: String,
-}
-
-/// Collects errors while values are taken one by one.
-type Errors = Vec<ConfigError>;
-
-fn note<T>(errors: &mut Errors, key: &str, value: Result<T, impl fmt::Display>) -> Option<T> {
-    match value {
-        Ok(value) => Some(value),
-        Err(error) => {
-            errors.push(ConfigError {
-                key: key.to_owned(),
-                message: error.to_string(),
-            });
-            None
-        }
-    }
-}
-
+/// Whoever gives none has noted why.
 fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
     let RawConfig {
         environment,
@@ -239,152 +187,148 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
         crl,
         crl_refresh,
         threads,
-        upstream,
-        route,
+        upstreams: raw_upstreams,
+        routes,
         limits,
     } = raw;
-    let environment = note(errors, "environment", Environment::from_str(&environment));
-    let listen = listen
-        .parse::<SocketAddr>()
-        .map_err(|_| format!("`{listen}` is not an address with a port, like 127.0.0.1:8443"));
-    let listen = note(errors, "listen", listen);
-    let stale_after = duration(
-        errors,
-        "stale_after",
-        stale_after.as_deref(),
-        DEFAULT_STALE_AFTER,
-        1,
-        3600,
-    );
-    let refresh = duration(
-        errors,
-        "crl_refresh",
-        crl_refresh.as_deref(),
-        DEFAULT_CRL_REFRESH,
-        1,
-        86_400,
-    );
-    let revocation = check_revocation(
-        errors,
-        revocation.as_deref(),
-        authority.as_deref(),
-        &crl,
-        refresh,
-        base,
-    );
-    let upstreams = check_upstreams(errors, &upstream);
-    let decls: Vec<UpstreamDecl> = upstream
-        .iter()
-        .map(|one| UpstreamDecl {
-            name: one.name.clone(),
-        })
-        .collect();
-    let catalogue = match Catalogue::compile(&decls, &route) {
-        Ok(catalogue) => Some(Arc::new(catalogue)),
-        Err(faults) => {
-            errors.extend(faults.iter().map(|fault| ConfigError {
-                key: format!("route.{}", fault.index + 1),
-                message: format!("`{}`: {}", fault.template, fault.fault),
-            }));
+    let environment = environment.and_then(|text| {
+        let parsed = Environment::from_str(&text).map_err(|error| format!("`{text}` is {error}"));
+        note(errors, "environment", parsed)
+    });
+    let listen = listen.and_then(|text| {
+        let wrong = |_| format!("`{text}` is not an address with a port, like 127.0.0.1:8443");
+        note(errors, "listen", text.parse::<SocketAddr>().map_err(wrong))
+    });
+    let revocation = match revocation.as_deref().unwrap_or("feed") {
+        "feed" => check_feed(errors, authority.as_deref(), crl),
+        "crl" => check_crl(errors, authority.as_deref(), crl, crl_refresh, base),
+        other => {
+            let message = format!("`{other}` is neither `feed` nor `crl`");
+            blame(errors, "revocation", message);
             None
         }
     };
-    let limits = limits::check(errors, limits.unwrap_or_default());
-    let threads = note(errors, "threads", check_threads(threads));
+    let upstreams = check_upstreams(errors, &raw_upstreams);
+    let catalogue = check_routes(errors, &raw_upstreams, routes);
     Some(Config {
         environment: environment?,
         listen: listen?,
-        identity_dir: base.join(identity_dir),
-        data_dir: base.join(data_dir),
-        stale_after: stale_after?,
+        identity_dir: base.join(identity_dir?),
+        data_dir: base.join(data_dir?),
+        stale_after,
         revocation: revocation?,
         upstreams: upstreams?,
-        catalogue: catalogue?,
-        limits: limits?,
-        threads: threads?,
+        catalogue: Arc::new(catalogue?),
+        limits,
+        threads,
     })
 }
 
-fn check_revocation(
+fn check_feed(
     errors: &mut Errors,
-    mode: Option<&str>,
     authority: Option<&str>,
-    crl: &[String],
-    refresh: Option<Duration>,
-    base: &Path,
+    crl: Option<Vec<String>>,
 ) -> Option<RevocationMode> {
-    match mode.unwrap_or("feed") {
-        "feed" => {
-            if !crl.is_empty() {
-                let message = "is for `revocation = \"crl\"` only: remove it";
-                note::<()>(errors, "crl", Err(message));
-            }
-            let authority = authority.ok_or("is missing: write https://host:port");
-            let authority = note(errors, "authority", authority)?;
-            let authority = note(errors, "authority", parse_authority(authority))?;
-            Some(RevocationMode::Feed { authority })
-        }
-        "crl" => {
-            if authority.is_some() {
-                let message = "is not asked with `revocation = \"crl\"`: remove it";
-                note::<()>(errors, "authority", Err(message));
-            }
-            if crl.is_empty() {
-                note::<()>(
-                    errors,
-                    "crl",
-                    Err("is empty: list every shard's URL or file"),
-                );
-            }
-            let sources = crl
-                .iter()
-                .enumerate()
-                .map(|(index, text)| {
-                    let key = format!("crl.{}", index + 1);
-                    note(errors, &key, parse_crl_source(text, base))
-                })
-                .collect::<Option<Vec<_>>>()?;
-            Some(RevocationMode::Crl {
-                sources,
-                refresh: refresh?,
-            })
-        }
-        other => {
-            let message = format!("`{other}` is neither `feed` nor `crl`");
-            note::<()>(errors, "revocation", Err(message));
-            None
-        }
+    if crl.is_some_and(|crl| !crl.is_empty()) {
+        let message = "is for `revocation = \"crl\"` only: remove it, or set that";
+        blame(errors, "crl", message);
     }
+    let Some(authority) = authority else {
+        if !is_blamed(errors, "authority") {
+            let message =
+                format!("is missing: write it like `authority = \"{AUTHORITY_EXAMPLE}\"`");
+            blame(errors, "authority", message);
+        }
+        return None;
+    };
+    let authority = note(errors, "authority", parse_authority(authority))?;
+    Some(RevocationMode::Feed { authority })
 }
 
-fn check_upstreams(errors: &mut Errors, raw: &[raw::RawUpstream]) -> Option<Vec<Upstream>> {
+fn check_crl(
+    errors: &mut Errors,
+    authority: Option<&str>,
+    crl: Option<Vec<String>>,
+    refresh: Duration,
+    base: &Path,
+) -> Option<RevocationMode> {
+    if authority.is_some() {
+        let message = "is not asked with `revocation = \"crl\"`: remove it";
+        blame(errors, "authority", message);
+    }
+    let crl = crl?;
+    if crl.is_empty() {
+        blame(errors, "crl", "is empty: list every shard's URL or file");
+    }
+    let sources: Vec<Option<CrlSource>> = (1..)
+        .zip(&crl)
+        .map(|(number, text): (u32, _)| {
+            let key = format!("crl[{number}]");
+            note(errors, &key, parse_crl_source(text, base))
+        })
+        .collect();
+    let sources = sources.into_iter().collect::<Option<_>>()?;
+    Some(RevocationMode::Crl { sources, refresh })
+}
+
+fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstream>> {
     let mut names = std::collections::BTreeSet::new();
     let checked: Vec<Option<Upstream>> = raw
         .iter()
-        .enumerate()
-        .map(|(index, one)| {
-            let key = format!("upstream.{}", index + 1);
-            if !names.insert(one.name.as_str()) {
-                let message = format!("`{}` appears twice", one.name);
-                note::<()>(errors, &format!("{key}.name"), Err(message));
-            }
-            let name = note(errors, &format!("{key}.name"), Name::from_str(&one.name));
-            let url = note(
-                errors,
-                &format!("{key}.url"),
-                parse_url(&one.url, "http", 80),
-            );
-            let (uri, host, port) = url?;
-            let authority = uri.authority().map(ToString::to_string)?;
+        .map(|RawUpstream { at, name, url }| {
+            let name = name.as_deref().and_then(|name| {
+                let key = format!("{at}.name");
+                if !names.insert(name) {
+                    blame(errors, key.clone(), format!("`{name}` appears twice"));
+                }
+                let parsed = Name::from_str(name).map_err(|error| format!("`{name}` is {error}"));
+                note(errors, &key, parsed)
+            });
+            let url = url.as_deref()?;
+            let parsed = parse_url(url, "http", 80);
+            let (uri, host, port) = note(errors, &format!("{at}.url"), parsed)?;
             Some(Upstream {
                 name: name?.to_string(),
                 host,
                 port,
-                authority,
+                authority: uri.authority()?.to_string(),
             })
         })
         .collect();
     checked.into_iter().collect()
+}
+
+fn check_routes(
+    errors: &mut Errors,
+    upstreams: &[RawUpstream],
+    routes: Vec<(usize, RouteDecl)>,
+) -> Option<Catalogue> {
+    let names = upstreams
+        .iter()
+        .filter_map(|upstream| upstream.name.clone());
+    let decls: Vec<UpstreamDecl> = names.map(|name| UpstreamDecl { name }).collect();
+    let (numbers, routes): (Vec<usize>, Vec<RouteDecl>) = routes.into_iter().unzip();
+    let faults = match Catalogue::compile(&decls, &routes) {
+        Ok(catalogue) => return Some(catalogue),
+        Err(faults) => faults,
+    };
+    for fault in faults.iter() {
+        // Its place in the file, where there may be routes before it that could not be read.
+        let number = numbers.get(fault.index).copied().unwrap_or_default();
+        let placed = CatalogueError {
+            index: number.saturating_sub(1),
+            ..fault.clone()
+        };
+        let CatalogueError {
+            template, fault, ..
+        } = fault;
+        let message = match fault.key() {
+            Some("path") => fault.to_string(),
+            _ => format!("{fault}, in the route `{template}`"),
+        };
+        blame(errors, placed.key(), message);
+    }
+    None
 }
 
 fn parse_authority(text: &str) -> Result<AuthorityUrl, String> {
@@ -432,37 +376,6 @@ fn parse_url(text: &str, scheme: &str, default_port: u16) -> Result<(Uri, String
     }
     Ok((uri, host, port))
 }
-
-fn check_threads(threads: Option<usize>) -> Result<usize, String> {
-    match threads {
-        None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
-        Some(count) if (1..=MAX_THREADS).contains(&count) => Ok(count),
-        Some(count) => Err(format!("{count} is not within 1 and {MAX_THREADS}")),
-    }
-}
-
-fn duration(
-    errors: &mut Errors,
-    key: &str,
-    text: Option<&str>,
-    default: Duration,
-    least_secs: u64,
-    most_secs: u64,
-) -> Option<Duration> {
-    let Some(text) = text else {
-        return Some(default);
-    };
-    let range = Duration::from_secs(least_secs)..=Duration::from_secs(most_secs);
-    let value = parse_duration(text).and_then(|value| {
-        let bounds = || format!("`{text}` is not within {least_secs}s and {most_secs}s");
-        range.contains(&value).then_some(value).ok_or_else(bounds)
-    });
-    note(errors, key, value)
-}
-
-const DEFAULT_STALE_AFTER: Duration = Duration::from_secs(30);
-const DEFAULT_CRL_REFRESH: Duration = Duration::from_secs(60);
-const MAX_THREADS: usize = 1024;
 
 #[cfg(test)]
 mod tests;

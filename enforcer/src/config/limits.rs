@@ -1,11 +1,9 @@
 //! Limits and timers: table `limits`, every key optional.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::raw::{RawLimits, RawSize};
-use super::units::{parse_duration, parse_size};
-use super::{Errors, note};
+use super::errors::Errors;
+use super::section::Section;
 
 /// What a client, or an upstream, may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +65,34 @@ impl Default for Limits {
     }
 }
 
-pub(super) fn check(errors: &mut Errors, raw: RawLimits) -> Option<Limits> {
-    let RawLimits {
+/// Every limit is a key of its own name.
+pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
+    let default = Limits::default();
+    let hour = Duration::from_secs(3_600);
+    let mut time = |name, default, most| {
+        section.duration(errors, name, default, Duration::from_millis(1)..=most)
+    };
+    let handshake_timeout = time("handshake_timeout", default.handshake_timeout, hour);
+    let header_timeout = time("header_timeout", default.header_timeout, hour);
+    let idle_timeout = time("idle_timeout", default.idle_timeout, hour * 24);
+    let body_timeout = time("body_timeout", default.body_timeout, hour);
+    // An enforcer waits at most 250 ms.
+    let longest = Duration::from_millis(250);
+    let issued_wait = time("issued_wait", default.issued_wait, longest);
+    let connect = default.upstream_connect_timeout;
+    let upstream_connect_timeout = time("upstream_connect_timeout", connect, hour);
+    let upstream_timeout = time("upstream_timeout", default.upstream_timeout, hour * 24);
+    let idle = default.upstream_idle_timeout;
+    let upstream_idle_timeout = time("upstream_idle_timeout", idle, hour);
+    let drain_timeout = time("drain_timeout", default.drain_timeout, hour);
+    let mut size = |name, default, range| section.size(errors, name, default, range);
+    let head_max = size("head_max", default.head_max, 8 << 10..=1 << 20);
+    let request_max = size("request_max", default.request_max, 0..=1 << 30);
+    let buffer_max = size("buffer_max", default.buffer_max, 0..=1 << 30);
+    let streams = default.h2_max_streams;
+    let h2_max_streams = section.count(errors, "h2_max_streams", streams, 1..=10_000);
+    let mut count = |name, default, range| section.count(errors, name, default, range);
+    Limits {
         handshake_timeout,
         header_timeout,
         idle_timeout,
@@ -81,154 +105,9 @@ pub(super) fn check(errors: &mut Errors, raw: RawLimits) -> Option<Limits> {
         head_max,
         request_max,
         buffer_max,
-        headers_max,
-        max_connections,
+        headers_max: count("headers_max", default.headers_max, 8..=1_000),
+        max_connections: count("max_connections", default.max_connections, 1..=10_000_000),
         h2_max_streams,
-        upstream_idle_max,
-    } = raw;
-    let before = errors.len();
-    let mut limits = Limits::default();
-    let to = &mut limits;
-    let mut take = Taker { errors };
-    let hour = Duration::from_secs(3_600);
-    take.time(
-        &mut to.handshake_timeout,
-        "handshake_timeout",
-        handshake_timeout,
-        hour,
-    );
-    take.time(
-        &mut to.header_timeout,
-        "header_timeout",
-        header_timeout,
-        hour,
-    );
-    take.time(
-        &mut to.idle_timeout,
-        "idle_timeout",
-        idle_timeout,
-        hour * 24,
-    );
-    take.time(&mut to.body_timeout, "body_timeout", body_timeout, hour);
-    // An enforcer waits at most 250 ms.
-    take.time(
-        &mut to.issued_wait,
-        "issued_wait",
-        issued_wait,
-        Duration::from_millis(250),
-    );
-    let key = "upstream_connect_timeout";
-    take.time(
-        &mut to.upstream_connect_timeout,
-        key,
-        upstream_connect_timeout,
-        hour,
-    );
-    take.time(
-        &mut to.upstream_timeout,
-        "upstream_timeout",
-        upstream_timeout,
-        hour * 24,
-    );
-    let key = "upstream_idle_timeout";
-    take.time(
-        &mut to.upstream_idle_timeout,
-        key,
-        upstream_idle_timeout,
-        hour,
-    );
-    take.time(&mut to.drain_timeout, "drain_timeout", drain_timeout, hour);
-    take.size(&mut to.head_max, "head_max", head_max, 8 << 10..=1 << 20);
-    take.size(&mut to.request_max, "request_max", request_max, 0..=1 << 30);
-    take.size(&mut to.buffer_max, "buffer_max", buffer_max, 0..=1 << 30);
-    take.count(&mut to.headers_max, "headers_max", headers_max, 8..=1_000);
-    take.count(
-        &mut to.max_connections,
-        "max_connections",
-        max_connections,
-        1..=10_000_000,
-    );
-    take.count(
-        &mut to.h2_max_streams,
-        "h2_max_streams",
-        h2_max_streams,
-        1..=10_000,
-    );
-    take.count(
-        &mut to.upstream_idle_max,
-        "upstream_idle_max",
-        upstream_idle_max,
-        0..=100_000,
-    );
-    (errors.len() == before).then_some(limits)
-}
-
-/// Puts values that were given in the place of defaults.
-struct Taker<'a> {
-    errors: &'a mut Errors,
-}
-
-impl Taker<'_> {
-    /// A duration from 1 ms on.
-    fn time(&mut self, to: &mut Duration, key: &str, given: Option<String>, most: Duration) {
-        let Some(text) = given else { return };
-        let value = parse_duration(&text).and_then(|value| {
-            if (Duration::from_millis(1)..=most).contains(&value) {
-                Ok(value)
-            } else {
-                Err(format!(
-                    "`{text}` is not within 1ms and {}ms",
-                    most.as_millis()
-                ))
-            }
-        });
-        self.put(to, key, value);
+        upstream_idle_max: count("upstream_idle_max", default.upstream_idle_max, 0..=100_000),
     }
-
-    fn size(
-        &mut self,
-        to: &mut usize,
-        key: &str,
-        given: Option<RawSize>,
-        range: RangeInclusive<u64>,
-    ) {
-        let value = match given {
-            None => return,
-            Some(RawSize::Bytes(value)) => Ok(value),
-            Some(RawSize::Text(text)) => parse_size(&text),
-        };
-        self.put(to, key, value.and_then(|value| within(value, &range)));
-    }
-
-    fn count<N: TryFrom<u64>>(
-        &mut self,
-        to: &mut N,
-        key: &str,
-        given: Option<u64>,
-        range: RangeInclusive<u64>,
-    ) {
-        if let Some(value) = given {
-            self.put(to, key, within(value, &range));
-        }
-    }
-
-    fn put<T>(&mut self, to: &mut T, key: &str, value: Result<T, String>) {
-        if let Some(value) = note(self.errors, &format!("limits.{key}"), value) {
-            *to = value;
-        }
-    }
-}
-
-fn within<N: TryFrom<u64>>(value: u64, range: &RangeInclusive<u64>) -> Result<N, String> {
-    let bounds = || {
-        format!(
-            "{value} is not within {} and {}",
-            range.start(),
-            range.end()
-        )
-    };
-    if !range.contains(&value) {
-        return Err(bounds());
-    }
-    N::try_from(value).map_err(|_| bounds())
 }

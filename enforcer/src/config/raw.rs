@@ -1,61 +1,155 @@
-//! The file as it is written.
+//! The file as it is written: every key on its own, of the type and in the range that belong there,
+//! defaults in place. What depends on other keys is checked after.
 
-use agentca_policy::RouteDecl;
+use std::time::Duration;
+
+use agentca_policy::{Risk, RouteDecl};
 use serde::Deserialize;
+use serde::de::value::{Error, StrDeserializer};
+use toml::Table;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+use super::errors::{Errors, blame};
+use super::limits::{self, Limits};
+use super::section::{Elsewhere, Section};
+
+/// None stands for what is absent, or was noted as wrong.
+#[derive(Debug)]
 pub(super) struct RawConfig {
-    pub(super) environment: String,
-    pub(super) listen: String,
+    pub(super) environment: Option<String>,
+    pub(super) listen: Option<String>,
     pub(super) authority: Option<String>,
-    pub(super) identity_dir: String,
-    pub(super) data_dir: String,
-    pub(super) stale_after: Option<String>,
+    pub(super) identity_dir: Option<String>,
+    pub(super) data_dir: Option<String>,
+    pub(super) stale_after: Duration,
     pub(super) revocation: Option<String>,
-    #[serde(default)]
-    pub(super) crl: Vec<String>,
-    pub(super) crl_refresh: Option<String>,
-    pub(super) threads: Option<usize>,
-    #[serde(default)]
-    pub(super) upstream: Vec<RawUpstream>,
-    #[serde(default)]
-    pub(super) route: Vec<RouteDecl>,
-    pub(super) limits: Option<RawLimits>,
+    pub(super) crl: Option<Vec<String>>,
+    pub(super) crl_refresh: Duration,
+    pub(super) threads: usize,
+    pub(super) upstreams: Vec<RawUpstream>,
+    /// With their places from 1: what cannot be read is not among them.
+    pub(super) routes: Vec<(usize, RouteDecl)>,
+    pub(super) limits: Limits,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A server behind the enforcer.
+#[derive(Debug)]
 pub(super) struct RawUpstream {
-    pub(super) name: String,
-    pub(super) url: String,
+    /// `upstream[1]`.
+    pub(super) at: String,
+    pub(super) name: Option<String>,
+    pub(super) url: Option<String>,
 }
 
-/// Durations are text with a unit, sizes text with a unit or bytes.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawLimits {
-    pub(super) handshake_timeout: Option<String>,
-    pub(super) header_timeout: Option<String>,
-    pub(super) idle_timeout: Option<String>,
-    pub(super) body_timeout: Option<String>,
-    pub(super) issued_wait: Option<String>,
-    pub(super) upstream_connect_timeout: Option<String>,
-    pub(super) upstream_timeout: Option<String>,
-    pub(super) upstream_idle_timeout: Option<String>,
-    pub(super) drain_timeout: Option<String>,
-    pub(super) head_max: Option<RawSize>,
-    pub(super) request_max: Option<RawSize>,
-    pub(super) buffer_max: Option<RawSize>,
-    pub(super) headers_max: Option<u64>,
-    pub(super) max_connections: Option<u64>,
-    pub(super) h2_max_streams: Option<u64>,
-    pub(super) upstream_idle_max: Option<u64>,
+impl RawConfig {
+    pub(super) fn read(table: Table, errors: &mut Errors) -> Self {
+        let mut top = Section::new("", table);
+        let environment = top.required(errors, "environment", "prod");
+        let listen = top.required(errors, "listen", "127.0.0.1:8443");
+        let authority = top.text(errors, "authority", AUTHORITY_EXAMPLE);
+        let identity_dir = top.required(errors, "identity_dir", "edge-1");
+        let data_dir = top.required(errors, "data_dir", "edge-1-data");
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+        let stale_after = top.duration(errors, "stale_after", STALE_AFTER, second..=hour);
+        let revocation = top.text(errors, "revocation", "feed");
+        let crl = top.texts(errors, "crl", "http://127.0.0.1:7080/crl/0.crl");
+        let crl_refresh = top.duration(errors, "crl_refresh", CRL_REFRESH, second..=hour * 24);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = top.count(errors, "threads", cores, 1..=MAX_THREADS);
+        let upstreams = top.tables(errors, "upstream");
+        let routes = top.tables(errors, "route");
+        let mut limits = top.table(errors, "limits");
+
+        let limits_read = limits::read(&mut limits, errors);
+        let above = [(AT_THE_TOP, top.keys())];
+        let upstreams = upstreams
+            .into_iter()
+            .map(|(number, table)| {
+                read_upstream(format!("upstream[{number}]"), table, errors, &above)
+            })
+            .collect();
+        let routes = routes
+            .into_iter()
+            .filter_map(|(number, table)| {
+                let route = read_route(format!("route[{number}]"), table, errors, &above)?;
+                Some((number, route))
+            })
+            .collect();
+        let below = limits.keys().to_vec();
+        limits.finish(errors, &above);
+        top.finish(errors, &[("below `[limits]`", &below)]);
+        Self {
+            environment,
+            listen,
+            authority,
+            identity_dir,
+            data_dir,
+            stale_after,
+            revocation,
+            crl,
+            crl_refresh,
+            threads,
+            upstreams,
+            routes,
+            limits: limits_read,
+        }
+    }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum RawSize {
-    Bytes(u64),
-    Text(String),
+fn read_upstream(
+    at: String,
+    table: Table,
+    errors: &mut Errors,
+    elsewhere: &[Elsewhere<'_>],
+) -> RawUpstream {
+    let mut section = Section::new(at.clone(), table);
+    let name = section.required(errors, "name", "payments");
+    let url = section.required(errors, "url", "http://127.0.0.1:9000");
+    section.finish(errors, elsewhere);
+    RawUpstream { at, name, url }
 }
+
+fn read_route(
+    at: String,
+    table: Table,
+    errors: &mut Errors,
+    elsewhere: &[Elsewhere<'_>],
+) -> Option<RouteDecl> {
+    let mut section = Section::new(at, table);
+    let upstream = section.required(errors, "upstream", "payments");
+    let methods = section.texts(errors, "methods", "GET");
+    let path = section.required(errors, "path", "/v1/accounts/{id}");
+    let scope = section.required(errors, "scope", "payments:read");
+    let min_trust = section.required(errors, "min_trust", "L2");
+    let risk = section.required(errors, "risk", "read");
+    let risk = risk.and_then(|text| read_risk(&section.key("risk"), &text, errors));
+    let classification = section.text(errors, "classification", "personal-data");
+    let stream_request = section.flag(errors, "stream_request");
+    section.finish(errors, elsewhere);
+    Some(RouteDecl {
+        upstream: upstream?,
+        methods: methods?,
+        path: path?,
+        scope: scope?,
+        min_trust: min_trust?,
+        risk: risk?,
+        classification,
+        stream_request,
+    })
+}
+
+fn read_risk(key: &str, text: &str, errors: &mut Errors) -> Option<Risk> {
+    let risk = Risk::deserialize(StrDeserializer::<Error>::new(text));
+    let wrong = |_| {
+        let message =
+            format!("`{text}` is no risk: write read, write, destructive, execute or financial");
+        blame(errors, key, message);
+    };
+    risk.map_err(wrong).ok()
+}
+
+/// Where the authority is, for whoever has to be shown.
+pub(super) const AUTHORITY_EXAMPLE: &str = "https://127.0.0.1:7443";
+const AT_THE_TOP: &str = "at the top of the file, before the first `[`";
+const STALE_AFTER: Duration = Duration::from_secs(30);
+const CRL_REFRESH: Duration = Duration::from_secs(60);
+const MAX_THREADS: u64 = 1024;

@@ -61,13 +61,39 @@ fn unknown_keys_are_refused_everywhere() {
         ("risk = \"read\"", "[limits]\nrequest_maximum = 1"),
     ] {
         let text = DOCUMENTED.replace(at, &format!("{at}\n{key}"));
-        assert!(
-            parse(&text)
-                .unwrap_err()
-                .to_string()
-                .contains("unknown field"),
-            "{key}"
-        );
+        let said = parse(&text).unwrap_err().to_string();
+        assert!(said.contains("is not a key here"), "{key}: {said}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_told_what_was_meant_or_where_they_belong() {
+    for (at, key, says) in [
+        (
+            "environment = \"prod\"",
+            "stale-after = \"3s\"",
+            "stale-after: is not a key here; did you mean `stale_after`?",
+        ),
+        (
+            "environment = \"prod\"",
+            "head_max = 9000",
+            "head_max: is not a key here; it belongs below `[limits]`",
+        ),
+        (
+            "risk = \"read\"",
+            "threads = 2",
+            "route[1].threads: is not a key here; it belongs at the top of the file",
+        ),
+        (
+            "name = \"payments\"",
+            "weight = 1",
+            "upstream[1].weight: is not a key here; the keys here are name, url",
+        ),
+    ] {
+        let said = parse(&DOCUMENTED.replace(at, &format!("{at}\n{key}")))
+            .unwrap_err()
+            .to_string();
+        assert!(said.starts_with(says), "{said}");
     }
 }
 
@@ -101,21 +127,147 @@ fn every_error_is_listed_with_its_key() {
         h2_max_streams = 0
     "#;
     let expected = [
-        "environment",
-        "listen",
         "stale_after",
-        "authority",
-        "upstream.1.url",
-        "upstream.2.name",
-        "upstream.2.url",
-        "route.1",
+        "threads",
         "limits.idle_timeout",
         "limits.issued_wait",
         "limits.request_max",
         "limits.h2_max_streams",
-        "threads",
+        "environment",
+        "listen",
+        "authority",
+        "upstream[1].url",
+        "upstream[2].name",
+        "upstream[2].url",
+        "route[1].upstream",
     ];
     assert_eq!(keys(text), expected);
+}
+
+#[test]
+fn wrong_types_are_listed_with_an_example_of_the_right_one() {
+    let text = r#"
+        environment = 1
+        listen = "127.0.0.1:8443"
+        authority = 7443
+        stale_after = 30
+        threads = "two"
+        crl_refresh = 1.5
+        crl = ["a", 2]
+        [[upstream]]
+        name = "payments"
+        url = "http://127.0.0.1:9000"
+        [[route]]
+        upstream = "payments"
+        methods = "GET"
+        path = "/"
+        scope = "a"
+        min_trust = 2
+        risk = "none"
+        stream_request = "yes"
+        [[route]]
+        upstream = "payments"
+        methods = ["GET"]
+        path = "/a/"
+        scope = "a:*"
+        min_trust = "L2"
+        risk = "read"
+        [limits]
+        issued_wait = 250
+        head_max = true
+        request_max = "1MB"
+        headers_max = -1
+    "#;
+    let expected = [
+        (
+            "environment",
+            "the number 1: write text in quotes, like `environment = \"prod\"`",
+        ),
+        ("authority", "like `authority = \"https://127.0.0.1:7443\"`"),
+        (
+            "identity_dir",
+            "is missing: write it like `identity_dir = \"edge-1\"`",
+        ),
+        ("data_dir", "is missing"),
+        (
+            "stale_after",
+            "is the number 30: write text with a unit, like `stale_after = \"30s\"`",
+        ),
+        ("crl[2]", "is the number 2: write a list of text"),
+        ("crl_refresh", "like `crl_refresh = \"1m\"`"),
+        (
+            "threads",
+            "is the text \"two\": write a whole number without quotes",
+        ),
+        ("limits.issued_wait", "like `issued_wait = \"250ms\"`"),
+        ("limits.head_max", "like `head_max = \"16KiB\"`"),
+        (
+            "limits.request_max",
+            "KiB, MiB or GiB, like `request_max = \"1MiB\"`",
+        ),
+        ("limits.headers_max", "-1 is not within 8 and 1000"),
+        (
+            "route[1].methods",
+            "write a list of text, like `methods = [\"GET\"]`",
+        ),
+        ("route[1].min_trust", "like `min_trust = \"L2\"`"),
+        ("route[1].risk", "`none` is no risk"),
+        ("route[1].stream_request", "`stream_request = true` or"),
+        ("route[2].scope", "`a:*`"),
+        ("route[2].path", "empty segment"),
+    ];
+    let errors = parse(text).unwrap_err();
+    let found: Vec<_> = errors.iter().collect();
+    assert_eq!(found.len(), expected.len(), "{errors}");
+    for (error, (key, says)) in found.into_iter().zip(expected) {
+        assert_eq!(error.key, key, "{errors}");
+        assert!(error.message.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_table_in_single_brackets_is_told_apart() {
+    let said = parse(&DOCUMENTED.replace("[[route]]", "[route]"))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        said,
+        "route: is a table: write `[[route]]`, with two brackets, before each"
+    );
+}
+
+#[test]
+fn a_file_s_errors_begin_with_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("enforcer.toml");
+    let refused = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).unwrap_err().to_string()
+    };
+    let said = refused(
+        &DOCUMENTED
+            .replace("payments:read", "payments:*")
+            .replace("prod", "PROD"),
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    let [environment, route] = lines.as_slice() else {
+        panic!("{said}")
+    };
+    let begins = |key: &str| format!("{}: {key}: ", path.display());
+    assert!(environment.starts_with(&begins("environment")), "{said}");
+    assert!(route.starts_with(&begins("route[1].scope")), "{said}");
+    assert!(
+        route.ends_with("in the route `/v1/accounts/{id}`"),
+        "{said}"
+    );
+    let said = refused("environment = \"prod\"\nlisten = 127.0.0.1:8443\n");
+    let shown = "`listen = 127.0.0.1:8443` is no TOML: ";
+    assert!(said.starts_with(&(begins("line 2") + shown)), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    std::fs::remove_file(&path).unwrap();
+    let said = Config::load(&path).unwrap_err().to_string();
+    assert!(said.starts_with(&begins("cannot be read")), "{said}");
+    assert!(said.contains("--config"), "{said}");
 }
 
 #[test]
@@ -155,7 +307,7 @@ fn revocation_modes_do_not_mix() {
     assert_eq!(with(&both), ["authority"]);
     assert_eq!(
         with("revocation = \"crl\"\ncrl = [\"https://x/y\"]"),
-        ["crl.1"]
+        ["crl[1]"]
     );
 }
 
@@ -171,5 +323,133 @@ fn some_keys_need_a_restart() {
 #[test]
 fn nothing_listed_twice_reaches_the_catalogue() {
     let route = DOCUMENTED.split("[[route]]").nth(1).unwrap();
-    assert_eq!(keys(&format!("{DOCUMENTED}[[route]]{route}")), ["route.2"]);
+    assert_eq!(
+        keys(&format!("{DOCUMENTED}[[route]]{route}")),
+        ["route[2].methods"]
+    );
+}
+
+#[test]
+fn routes_keep_their_places_when_one_cannot_be_read() {
+    let text = DOCUMENTED.replace("[[route]]", "[[route]]\n[[route]]");
+    let text = text.replace("payments:read", "*");
+    let keys = keys(&text);
+    assert_eq!(keys.first().map(String::as_str), Some("route[1].upstream"));
+    assert_eq!(keys.last().map(String::as_str), Some("route[2].scope"));
+}
+
+/// `enforcer.example.toml`, as it is and with every commented key uncommented.
+mod example {
+    use toml::{Table, Value};
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../enforcer.example.toml");
+    /// Keys that stand in the example with a value of no meaning, since they have no fixed default.
+    const WITHOUT_DEFAULT: [&str; 2] = ["threads", "classification"];
+
+    /// `key` of `key = value`, and whether it is commented out.
+    fn key_of(line: &str) -> Option<(&str, bool)> {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let (key, _) = bare.split_once(" = ")?;
+        let is_key = key
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        is_key.then_some((key, bare.len() < line.len()))
+    }
+
+    fn uncommented(keep: impl Fn(&str) -> bool) -> String {
+        let lines = EXAMPLE.lines().map(|line| match key_of(line) {
+            Some((key, true)) if keep(key) => line.trim_start_matches("# "),
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn it_is_the_documented_file() {
+        let (example, documented) = (parse(EXAMPLE).unwrap(), parse(DOCUMENTED).unwrap());
+        assert_same(&example, &documented);
+        assert!(
+            EXAMPLE.lines().all(|line| line.len() <= 160),
+            "too wide to read"
+        );
+    }
+
+    #[test]
+    fn what_is_commented_out_is_the_default() {
+        let (as_it_is, set) = (
+            parse(EXAMPLE).unwrap(),
+            parse(&uncommented(|key| !WITHOUT_DEFAULT.contains(&key))).unwrap(),
+        );
+        assert_same(&as_it_is, &set);
+        assert_eq!(as_it_is.limits, Limits::default());
+        // What counts in the other mode alone.
+        let crl = uncommented(|key| key == "crl_refresh").replace(
+            "authority = ",
+            "revocation = \"crl\"\ncrl = [\"a.crl\"]\n# authority = ",
+        );
+        let default = crl.replace("\ncrl_refresh = ", "\n# crl_refresh = ");
+        assert_ne!(crl, default);
+        assert_same(&parse(&crl).unwrap(), &parse(&default).unwrap());
+    }
+
+    #[test]
+    fn no_key_is_missing_and_none_is_unexplained() {
+        let all: Table = uncommented(|_| true).parse().unwrap();
+        parse(&uncommented(|_| true)).unwrap();
+        let mut places = vec![(String::new(), all.clone())];
+        for name in ["upstream", "route"] {
+            let Some(Value::Array(tables)) = all.get(name) else {
+                panic!("{name}")
+            };
+            for (table, number) in tables.iter().zip(1..) {
+                let table = table.as_table().unwrap().clone();
+                places.push((format!("{name}[{number}]."), table));
+            }
+        }
+        let limits = all.get("limits").unwrap().as_table().unwrap();
+        places.push(("limits.".to_owned(), limits.clone()));
+        for (place, table) in places {
+            let written: Vec<&str> = table.keys().map(String::as_str).collect();
+            assert_eq!(sorted(&written), known_keys(&place), "{place}");
+        }
+        let mut before = "";
+        for line in EXAMPLE.lines() {
+            if let Some((key, _)) = key_of(line) {
+                let explained = before.starts_with("# ") && key_of(before).is_none();
+                assert!(explained, "{key} has no line that says what it is for");
+            }
+            before = line;
+        }
+    }
+
+    /// Asks the reader itself: an unknown key is answered with those there are.
+    fn known_keys(place: &str) -> Vec<String> {
+        let table = match place {
+            "" => "",
+            "limits." => "[limits]\n",
+            "upstream[1]." => "[[upstream]]\n",
+            "route[1]." => "[[route]]\n",
+            other => panic!("{other}: what is that?"),
+        };
+        let unknown = format!("{place}nothing_like_any_key");
+        let errors = parse(&format!("{table}nothing_like_any_key = 1")).unwrap_err();
+        let error = errors.iter().find(|error| error.key == unknown).unwrap();
+        let (_, keys) = error.message.split_once("the keys here are ").unwrap();
+        sorted(&keys.split(", ").collect::<Vec<_>>())
+    }
+
+    fn sorted(keys: &[&str]) -> Vec<String> {
+        let mut keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    fn assert_same(one: &Config, other: &Config) {
+        assert_eq!(one.fixed_key_changed(other), None);
+        assert_eq!(one.limits, other.limits);
+        assert_eq!(one.upstreams, other.upstreams);
+        assert_eq!(one.catalogue.routes(), other.catalogue.routes());
+    }
 }

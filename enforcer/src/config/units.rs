@@ -32,6 +32,34 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     count.checked_mul(per_unit).ok_or_else(|| size_form(text))
 }
 
+/// As [`parse_duration`] reads it, in the largest unit that fits.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ];
+    show(millis, &units, "ms")
+}
+
+/// As [`parse_size`] reads it, in the largest unit that fits.
+pub(super) fn show_size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    show(bytes.into(), &units, "B")
+}
+
+fn show(amount: u128, units: &[(u128, &str)], smallest: &str) -> String {
+    let whole = units
+        .iter()
+        .find(|(unit, _)| amount > 0 && amount.is_multiple_of(*unit));
+    match whole {
+        Some((unit, name)) => format!("{}{name}", amount / unit),
+        None => format!("{amount}{smallest}"),
+    }
+}
+
 fn duration_form(text: &str) -> String {
     format!("`{text}` is not a duration: write a whole number and ms, s, m, h or d")
 }
@@ -76,6 +104,16 @@ mod tests {
         assert_eq!(parse_size("1MiB"), Ok(1_048_576));
         for wrong in ["", "1", "KiB", "1KB", "1kib", "18446744073709551615GiB"] {
             assert!(parse_size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read() {
+        for text in ["1ms", "250ms", "90s", "1m", "30s", "1h", "2d"] {
+            assert_eq!(show_duration(parse_duration(text).unwrap()), text);
+        }
+        for text in ["0B", "1B", "1023B", "16KiB", "1MiB", "1GiB"] {
+            assert_eq!(show_size(parse_size(text).unwrap()), text);
         }
     }
 }
