@@ -22,10 +22,13 @@ pub fn main() -> ExitCode {
         command,
     } = Arguments::parse();
     match command {
-        Command::Run { config } => {
-            start_logging(log_format);
-            report(run::run(&config))
-        }
+        Command::Run { config } => match start_logging(log_format) {
+            Ok(()) => report(run::run(&config)),
+            Err(usage) => {
+                eprintln!("{NAME}: {usage}");
+                ExitCode::from(USAGE)
+            }
+        },
         Command::Check { config } => report(check(&config)),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
@@ -39,7 +42,7 @@ pub fn main() -> ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, after_help = EXAMPLES)]
 struct Arguments {
-    /// How log lines are written to stderr; RUST_LOG sets what is logged
+    /// How log lines are written to stderr; AGENTCA_LOG sets what is logged
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -56,12 +59,14 @@ enum Command {
         config: PathBuf,
     },
     /// Check a configuration file and the credentials it names, and list all that is wrong
+    #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// The configuration file
         #[arg(long, value_name = "FILE", env = "AGENTCA_ENFORCER_CONFIG")]
         config: PathBuf,
     },
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -94,14 +99,18 @@ fn report(result: Result<(), RunError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{NAME}: {error}");
+            match &error {
+                // Lines about a file begin with the file.
+                RunError::Config(errors) => eprintln!("{errors}"),
+                other => eprintln!("{NAME}: {other}"),
+            }
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_logging(format: LogFormat) -> Result<(), String> {
+    let filter = log_filter(std::env::var(LOG).ok().as_deref())?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -109,8 +118,21 @@ fn start_logging(format: LogFormat) {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
+    Ok(())
 }
 
+/// What is logged: `info` unless set.
+fn log_filter(set: Option<&str>) -> Result<EnvFilter, String> {
+    let text = set.filter(|text| !text.is_empty()).unwrap_or("info");
+    EnvFilter::try_new(text).map_err(|error| {
+        format!("{LOG}=`{text}`: {error}; write it like info, or agentca_enforcer=debug")
+    })
+}
+
+/// The environment variable that says what is logged, the same for every program of ours.
+const LOG: &str = "AGENTCA_LOG";
+/// Exit code of what the caller has to write differently.
+const USAGE: u8 = 2;
 const NAME: &str = "agentca-enforcer";
 
 const EXAMPLES: &str = "\
@@ -119,14 +141,32 @@ Examples:
   agentca-enforcer check --config enforcer.toml
   agentca-enforcer run --config enforcer.toml
 
-Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 could not reach.";
+Environment:
+  AGENTCA_LOG  what is logged: error, warn, info (the default), debug, or agentca_enforcer=debug
+
+Exit codes: 0 done, 1 refused or failed, 2 usage or configuration.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   agentca-enforcer run --config enforcer.toml
-  RUST_LOG=debug agentca-enforcer run --config enforcer.toml --log-format json
+  AGENTCA_LOG=debug agentca-enforcer run --config enforcer.toml --log-format json
   kill -HUP PID     # reload configuration and certificates, all or nothing
-  kill -TERM PID    # finish what runs, leave a checkpoint over everything, exit";
+  kill -TERM PID    # finish what runs, leave a checkpoint over everything, exit
+
+enforcer/enforcer.example.toml, in the source tree, is a configuration with every key, its default
+and what it is for.";
+
+const CHECK_EXAMPLES: &str = "\
+Example:
+  agentca-enforcer check --config enforcer.toml
+
+Exits 2 when something is wrong. enforcer/enforcer.example.toml, in the source tree, is a
+configuration with every key, its default and what it is for.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  agentca-enforcer completions bash > ~/.local/share/bash-completion/completions/agentca-enforcer
+  agentca-enforcer completions fish > ~/.config/fish/completions/agentca-enforcer.fish";
 
 #[cfg(test)]
 mod tests {
@@ -141,5 +181,28 @@ mod tests {
     fn a_configuration_is_asked_for() {
         assert!(Arguments::try_parse_from([NAME, "run", "--config", "a.toml"]).is_ok());
         assert!(Arguments::try_parse_from([NAME, "serve"]).is_err());
+    }
+
+    #[test]
+    fn what_is_logged_is_understood_or_refused() {
+        assert!(log_filter(None).is_ok() && log_filter(Some("")).is_ok());
+        assert!(log_filter(Some("agentca_enforcer=debug")).is_ok());
+        let refused = log_filter(Some("agentca_enforcer=loud")).unwrap_err();
+        assert!(
+            refused.contains("AGENTCA_LOG") && refused.contains("=debug"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn every_command_has_examples_and_configurations_name_the_example() {
+        for name in ["run", "check", "completions"] {
+            let help = Arguments::try_parse_from([NAME, name, "--help"]).unwrap_err();
+            let help = help.to_string();
+            assert!(help.contains(&format!("{NAME} {name}")), "{help}");
+            assert!(help.contains("Example"), "{help}");
+            let named = help.contains("enforcer/enforcer.example.toml");
+            assert_eq!(named, name != "completions", "{help}");
+        }
     }
 }

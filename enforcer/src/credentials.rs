@@ -86,9 +86,15 @@ impl Credentials {
             );
             return Err(wrong(dir, "tls.crt", &message));
         }
-        if identity.uri.environment() != Some(environment) {
-            let message = format!("{} is not of environment `{environment}`", identity.uri);
-            return Err(wrong(dir, "tls.crt", &message));
+        let actual = identity.uri.environment();
+        if actual != Some(environment) {
+            let actual = actual.map(ToString::to_string).unwrap_or_default();
+            return Err(CredentialsError::Environment {
+                dir: dir.to_owned(),
+                actual,
+                uri: identity.uri,
+                configured: environment.clone(),
+            });
         }
         let log = key_pair(dir, "log")?;
         signer_window(dir, "log", &anchor, &log, &feed.log_origin, now)?;
@@ -160,6 +166,24 @@ pub enum CredentialsError {
         path: PathBuf,
         /// When it ended.
         not_after: Timestamp,
+    },
+    /// The folder is of an enforcer of another environment than the configuration says.
+    #[error(
+        "{} is the folder of {uri}, but the configuration says `environment = \"{configured}\"`: \
+         write `environment = \"{actual}\"` there, or name in `identity_dir` the folder of an \
+         enforcer of `{configured}`, written by \
+         `agentca enforcer add NAME --env {configured} --dns HOST --out DIR`",
+        .dir.display()
+    )]
+    Environment {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose it is.
+        uri: SpiffeId,
+        /// The environment of that one.
+        actual: String,
+        /// What the configuration says.
+        configured: Environment,
     },
     /// Its content.
     #[error("{}: {message}; write the folder again with `agentca enforcer add NAME --env ENV --dns HOST --out DIR --force`", .path.display())]

@@ -150,13 +150,12 @@ impl Recheck {
 }
 
 fn environment(live: &Live, peer: &Peer) -> Result<(), Denial> {
-    if peer.environment() == &live.config().environment {
+    let (theirs, ours) = (peer.environment(), &live.config().environment);
+    if theirs == ours {
         return Ok(());
     }
-    Err(Denial::new(
-        Rule::Environment,
-        "the certificate is for another environment",
-    ))
+    let detail = format!("the certificate is for `{theirs}`, this enforcer is for `{ours}`");
+    Err(Denial::new(Rule::Environment, detail))
 }
 
 /// Issued, not revoked, within its time.

@@ -323,7 +323,7 @@ impl Stop {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The configuration.
-    #[error("the configuration cannot be used:\n{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// The credentials.
     #[error(transparent)]

@@ -27,7 +27,10 @@ pub(super) fn open(config: &Config, credentials: &Credentials) -> Result<Arc<Log
         create(config, credentials, &signer).map_err(|error| failed(error.to_string()))?;
         tracing::info!(log = %dir.display(), origin = %signer.origin, "new log");
     }
-    let store = FileStore::open(&dir).map_err(|error| failed(error.to_string()))?;
+    let store = FileStore::open(&dir).map_err(|error| match error.source.kind() {
+        std::io::ErrorKind::WouldBlock => OpeningError::InUse(config.data_dir.clone()),
+        _ => failed(error.to_string()),
+    })?;
     let (log, recovery) =
         Log::open(Arc::new(store), &signer).map_err(|error| failed(explain(&error)))?;
     if recovery.dropped > 0 {
@@ -96,6 +99,13 @@ pub enum OpeningError {
         /// Why.
         reason: String,
     },
+    /// Another process has the log open.
+    #[error(
+        "another process runs on {}, probably another agentca-enforcer: end that one first, or give \
+         this one a `data_dir` and an `identity_dir` of its own",
+        .0.display()
+    )]
+    InUse(PathBuf),
     /// A record was not taken.
     #[error("a signer could not be announced: {0}")]
     Record(String),
