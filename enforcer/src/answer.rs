@@ -4,7 +4,7 @@
 //! other way to an [`AnswerBody`], which is what the connection's service has to give.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use agentca_auditlog::log::Staged;
 use agentca_auditlog::receipt::{AgentAudit, Phase};
@@ -19,6 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::gate::Call;
 use crate::head::{Asked, CONTENT_DIGEST, combined};
 use crate::live::Live;
+use crate::outflow::{Piece, is_long};
 use crate::road::Denial;
 use crate::session::Session;
 use crate::stream::StreamBody;
@@ -105,8 +106,12 @@ impl Reply {
             self.headers.remove(header::CONTENT_LENGTH);
         }
         seal.write(self.status, &mut self.headers, digest, Phase::Closed)?;
-        let bytes = Some(self.body).filter(|body| !body.is_empty());
-        let mut response = Response::new(AnswerBody(Inner::Whole { bytes, _call: call }));
+        let whole = Whole {
+            end_apart: call.is_watched() && is_long(self.body.len()),
+            rest: self.body,
+            call,
+        };
+        let mut response = Response::new(AnswerBody(Inner::Whole(whole)));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         Ok(response)
@@ -215,22 +220,44 @@ pub(crate) struct AnswerBody(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Whole { bytes: Option<Bytes>, _call: Call },
+    Whole(Whole),
     Stream(Box<StreamBody>),
 }
 
+/// An answer that is at hand.
+#[derive(Debug)]
+struct Whole {
+    rest: Bytes,
+    /// Its end is told when everything has left. What is short is not worth a frame of its own, and
+    /// is left to the connection's stall timer.
+    end_apart: bool,
+    call: Call,
+}
+
+impl Whole {
+    fn poll_data(&mut self, cx: &Context<'_>) -> Poll<Option<Piece>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(self.call.piece(&mut self.rest)));
+        }
+        if self.end_apart {
+            ready!(self.call.poll_left(cx));
+        }
+        Poll::Ready(None)
+    }
+}
+
 impl Body for AnswerBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BoxError>>> {
         match &mut self.0 {
-            Inner::Whole { bytes, .. } => {
-                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-            }
+            Inner::Whole(whole) => whole
+                .poll_data(cx)
+                .map(|data| data.map(|data| Ok(Frame::data(data)))),
             Inner::Stream(stream) => stream.poll_data(cx).map(|data| match data {
                 Some(Ok(data)) => Some(Ok(Frame::data(data))),
                 Some(Err(error)) => Some(Err(error.into())),
@@ -241,16 +268,15 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Inner::Whole { bytes, .. } => bytes.is_none(),
-            Inner::Stream(_) => false,
+            Inner::Whole(whole) => whole.rest.is_empty() && !whole.end_apart,
+            Inner::Stream(stream) => stream.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Whole { bytes, .. } => {
-                let length = bytes.as_ref().map_or(0, Bytes::len);
-                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            Inner::Whole(whole) => {
+                SizeHint::with_exact(u64::try_from(whole.rest.len()).unwrap_or(u64::MAX))
             }
             Inner::Stream(stream) => stream
                 .length()

@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use crate::config::Limits;
 use crate::gate::{Gate, PhaseLimits, Protocol, Traffic};
 use crate::live::Live;
+use crate::outflow::watched;
 use crate::peer::Peer;
 use crate::record::Ended;
 use crate::service::AgentService;
@@ -169,7 +170,10 @@ async fn part(session: &Session, io: Io) {
 }
 
 fn http2_connection(session: &Rc<Session>, io: Io, limits: &Limits) -> Http2Connection {
-    let mut builder = http2::Builder::new(Local);
+    let mut builder = http2::Builder::new(Streams {
+        traffic: Rc::clone(&session.traffic),
+        stall: limits.idle_timeout,
+    });
     let head_max = u32::try_from(limits.head_max.saturating_mul(2)).unwrap_or(u32::MAX);
     builder
         .max_header_list_size(head_max)
@@ -195,7 +199,7 @@ trait Driver {
 }
 
 type Io = TokioIo<Gate<TlsStream<TcpStream>>>;
-type Http2Connection = Pin<Box<http2::Connection<Io, AgentService, Local>>>;
+type Http2Connection = Pin<Box<http2::Connection<Io, AgentService, Streams>>>;
 
 /// An HTTP/1 connection. The library keeps 16 KiB of buffers for each, more than all else together.
 enum Http1Connection {
@@ -430,13 +434,19 @@ async fn drain(mut stream: TcpStream) {
     }
 }
 
-/// Spawns the streams of HTTP/2 onto the runtime they came from.
-#[derive(Clone, Copy, Debug)]
-struct Local;
+/// Spawns the streams of HTTP/2 onto the runtime they came from, each with its stall timer.
+#[derive(Clone, Debug)]
+struct Streams {
+    traffic: Rc<Traffic>,
+    stall: Duration,
+}
 
-impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        match self.traffic.begun() {
+            Some(outflow) => tokio::task::spawn_local(watched(future, outflow, self.stall)),
+            None => tokio::task::spawn_local(future),
+        };
     }
 }
 

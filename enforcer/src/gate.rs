@@ -7,7 +7,7 @@
 //! always open and only watched.
 //!
 //! The gate also keeps the connection's timers: it alone sees the first byte of a head and a client
-//! that stops reading.
+//! that stops reading. Of a client that leaves single streams unread [`Outflow`] tells.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,9 +16,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::head_scan::{HeadScan, Shape};
+use crate::outflow::{Outflow, Piece};
 use crate::timers::Timers;
 
 /// A connection's I/O with the gate in it.
@@ -57,6 +59,10 @@ pub(crate) struct Traffic {
     /// An answer was given before the request's body was read.
     unread: Cell<bool>,
     scan: RefCell<HeadScan>,
+    /// The answer of the call that began last, until the library gives its stream to the runtime.
+    begun: RefCell<Option<Rc<Outflow>>>,
+    /// Short answers that are over for us, and of which the library still holds something.
+    left_behind: RefCell<Vec<Rc<Outflow>>>,
 }
 
 /// What a connection speaks.
@@ -98,6 +104,8 @@ impl Traffic {
             stalled: Cell::new(None),
             unread: Cell::new(false),
             scan: RefCell::default(),
+            begun: RefCell::default(),
+            left_behind: RefCell::default(),
         })
     }
 
@@ -110,16 +118,22 @@ impl Traffic {
     pub(crate) fn call(self: &Rc<Self>) -> (Call, Shape) {
         self.calls.set(self.calls.get() + 1);
         self.door.set(Door::Open);
-        let shape = match self.protocol {
-            Protocol::Http1 => self.scan.borrow_mut().take(),
-            Protocol::Http2 => Shape::Plain,
+        let (shape, outflow) = match self.protocol {
+            Protocol::Http1 => (self.scan.borrow_mut().take(), None),
+            Protocol::Http2 => (Shape::Plain, Some(Outflow::new(&self.timers))),
         };
-        (
-            Call {
-                traffic: Rc::clone(self),
-            },
-            shape,
-        )
+        self.begun.borrow_mut().clone_from(&outflow);
+        let call = Call {
+            traffic: Rc::clone(self),
+            outflow,
+        };
+        (call, shape)
+    }
+
+    /// What the call that began last sends; the library asks for its stream's runtime right after the
+    /// call.
+    pub(crate) fn begun(&self) -> Option<Rc<Outflow>> {
+        self.begun.borrow_mut().take()
     }
 
     /// An answer is given while the request's body was not read to its end.
@@ -156,10 +170,9 @@ impl Traffic {
 
     /// When the present phase has lasted too long.
     pub(crate) fn deadline(&self, limits: &PhaseLimits) -> Option<Instant> {
-        let stall = self
-            .stalled
-            .get()
-            .and_then(|since| since.checked_add(limits.stall));
+        let stalled = [self.stalled.get(), self.left_behind_since()];
+        let stall = stalled.into_iter().flatten().min();
+        let stall = stall.and_then(|since| since.checked_add(limits.stall));
         let phase = if self.calls.get() > 0 {
             None
         } else if self.is_in_head() {
@@ -173,7 +186,19 @@ impl Traffic {
         }
     }
 
-    fn answered(&self) {
+    fn left_behind_since(&self) -> Option<Instant> {
+        let mut left_behind = self.left_behind.borrow_mut();
+        left_behind.retain(|outflow| outflow.waits_since().is_some());
+        left_behind
+            .iter()
+            .filter_map(|outflow| outflow.waits_since())
+            .min()
+    }
+
+    fn answered(&self, outflow: Option<Rc<Outflow>>) {
+        if let Some(outflow) = outflow.filter(|outflow| outflow.waits_since().is_some()) {
+            self.left_behind.borrow_mut().push(outflow);
+        }
         self.calls.set(self.calls.get().saturating_sub(1));
         self.since.set(self.timers.now());
         if self.protocol == Protocol::Http1 {
@@ -216,11 +241,41 @@ impl Traffic {
 #[derive(Debug)]
 pub(crate) struct Call {
     traffic: Rc<Traffic>,
+    outflow: Option<Rc<Outflow>>,
+}
+
+impl Call {
+    /// Takes off `bytes` what is handed to the library at once.
+    pub(crate) fn piece(&self, bytes: &mut Bytes) -> Piece {
+        match &self.outflow {
+            None => Piece::unwatched(std::mem::take(bytes)),
+            Some(outflow) => outflow.piece(bytes),
+        }
+    }
+
+    /// Ready once everything handed over has left; over HTTP/1 at once.
+    pub(crate) fn poll_left(&self, cx: &Context<'_>) -> Poll<()> {
+        self.outflow
+            .as_ref()
+            .map_or(Poll::Ready(()), |outflow| outflow.poll_left(cx))
+    }
+
+    /// Whether the library's hold on the answer is watched: its end is told apart, once it has left.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.outflow.is_some()
+    }
+
+    /// Whether the stream was given up because its client took nothing.
+    pub(crate) fn stalled(&self) -> bool {
+        self.outflow
+            .as_ref()
+            .is_some_and(|outflow| outflow.stalled())
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.traffic.answered();
+        self.traffic.answered(self.outflow.take());
     }
 }
 

@@ -228,6 +228,11 @@ impl Ledger {
         }
     }
 
+    /// How much has left.
+    pub(crate) fn length(&self) -> u64 {
+        self.streamed.as_ref().map_or(0, |streamed| streamed.length)
+    }
+
     /// Records that the call is allowed, before its outcome is known.
     pub(crate) fn decide(&mut self) -> Result<Staged, LedgerError> {
         if let State::Decided(staged) = self.state {

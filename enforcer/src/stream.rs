@@ -1,18 +1,19 @@
 //! Answers of unknown or great length, passed on piece by piece.
 //!
 //! The decision's record is durable before the head leaves; the outcome's record follows the last
-//! piece. A stream that breaks off, from either side, never ends cleanly: its body gives an error,
-//! on which HTTP/1 closes without the last chunk and HTTP/2 resets.
+//! piece, over HTTP/2 once it has left. A stream that breaks off, from either side, never ends cleanly:
+//! its body gives an error, on which HTTP/1 closes without the last chunk and HTTP/2 resets.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::Incoming;
 
 use crate::gate::Call;
+use crate::outflow::Piece;
 use crate::record::{Ended, Ledger};
 use crate::session::Running;
 use crate::timers::Timer;
@@ -21,15 +22,26 @@ use crate::upstream::{Link, Pool, Target, UpstreamLimits};
 /// A running stream.
 #[derive(Debug)]
 pub(crate) struct StreamBody {
-    /// `None` once the upstream has ended.
-    source: Option<Source>,
+    phase: Phase,
+    /// Came from the upstream and is not handed over.
+    rest: Bytes,
     length: Option<u64>,
     timer: Timer,
     pause: Duration,
     /// Its drop records how a stream ended that was cut.
     ledger: Ledger,
-    _call: Call,
+    call: Call,
     _running: Running,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// More may come from the upstream.
+    Running(Source),
+    /// Everything came; not all of it has left.
+    Leaving,
+    /// The outcome is recorded.
+    Over,
 }
 
 #[derive(Debug)]
@@ -56,12 +68,13 @@ impl StreamBody {
     ) -> Self {
         let length = http_body::Body::size_hint(&source.body).exact();
         Self {
-            source: Some(source),
+            phase: Phase::Running(source),
+            rest: Bytes::new(),
             length,
             timer,
             pause,
             ledger,
-            _call: call,
+            call,
             _running: running,
         }
     }
@@ -71,53 +84,91 @@ impl StreamBody {
         self.length
     }
 
+    /// Whether it ended, and that was recorded.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
     /// The next piece.
     pub(crate) fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Broken>>> {
+    ) -> Poll<Option<Result<Piece, Broken>>> {
         loop {
-            let Some(source) = &mut self.source else {
-                return Poll::Ready(None);
+            if !self.rest.is_empty() {
+                return Poll::Ready(Some(Ok(self.hand_over())));
+            }
+            let Phase::Running(source) = &mut self.phase else {
+                break;
             };
             match source.link.poll_frame(&mut source.body, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers of plain HTTP are not passed on.
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    self.ledger.passed(&data);
-                    self.timer.restart(self.pause);
-                    return Poll::Ready(Some(Ok(data)));
-                }
-                Poll::Ready(None) => {
-                    self.end(Ended::Complete);
-                    return Poll::Ready(None);
-                }
-                Poll::Ready(Some(Err(_))) => {
-                    self.end(Ended::UpstreamFailed);
-                    return Poll::Ready(Some(Err(Broken)));
-                }
-                Poll::Pending => {
-                    if self.timer.poll(cx).is_pending() {
-                        return Poll::Pending;
+                    if let Ok(data) = frame.into_data() {
+                        self.timer.restart(self.pause);
+                        self.rest = data;
                     }
-                    self.end(Ended::TimedOut);
-                    return Poll::Ready(Some(Err(Broken)));
+                }
+                Poll::Ready(None) => self.upstream_ended(),
+                Poll::Ready(Some(Err(_))) => return self.broken(Ended::UpstreamFailed),
+                Poll::Pending => {
+                    ready!(self.timer.poll(cx));
+                    return self.broken(Ended::TimedOut);
                 }
             }
         }
+        if matches!(self.phase, Phase::Leaving) {
+            ready!(self.call.poll_left(cx));
+            self.end(Ended::Complete);
+        }
+        Poll::Ready(None)
+    }
+
+    fn hand_over(&mut self) -> Piece {
+        let piece = self.call.piece(&mut self.rest);
+        self.ledger.passed(piece.chunk());
+        // After the last byte of an answer whose length was told HTTP/1 asks for no more.
+        if self.rest.is_empty()
+            && self
+                .length
+                .is_some_and(|length| length == self.ledger.length())
+        {
+            self.upstream_ended();
+            if !self.call.is_watched() {
+                self.end(Ended::Complete);
+            }
+        }
+        piece
+    }
+
+    fn upstream_ended(&mut self) {
+        if let Phase::Running(source) = std::mem::replace(&mut self.phase, Phase::Leaving) {
+            let Source {
+                link,
+                body: _,
+                pool,
+                target,
+                limits,
+            } = source;
+            pool.put_back(&target, link, &limits);
+        }
+    }
+
+    fn broken(&mut self, ended: Ended) -> Poll<Option<Result<Piece, Broken>>> {
+        self.end(ended);
+        Poll::Ready(Some(Err(Broken)))
     }
 
     fn end(&mut self, ended: Ended) {
-        let Some(source) = self.source.take() else {
-            return;
-        };
-        if ended == Ended::Complete {
-            source
-                .pool
-                .put_back(&source.target, source.link, &source.limits);
-        }
+        self.phase = Phase::Over;
         self.ledger.end(ended);
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if self.call.stalled() && !self.is_over() {
+            self.end(Ended::TimedOut);
+        }
     }
 }

@@ -12,7 +12,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// A request's head, from its first byte (or from the handshake for the first).
     pub header_timeout: Duration,
-    /// A kept-alive connection without a request.
+    /// A kept-alive connection without a request; and the longest that a client may take nothing of
+    /// an answer: over HTTP/2 nothing of one stream's, which is reset then.
     pub idle_timeout: Duration,
     /// A request's whole body.
     pub body_timeout: Duration,

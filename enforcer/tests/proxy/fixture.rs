@@ -200,6 +200,7 @@ url = "http://127.0.0.1:1"
             "write",
         ),
         ("payments", "GET", "/v1/big", "payments:read", "L2", "read"),
+        ("payments", "GET", "/v1/long", "payments:read", "L2", "read"),
         (
             "payments",
             "GET",

@@ -19,3 +19,5 @@ mod streams;
 mod upstream;
 #[cfg(test)]
 mod verdicts;
+#[cfg(test)]
+mod windows;

@@ -216,8 +216,7 @@ async fn a_long_answer_is_a_stream() {
         None,
     );
     assert_eq!(audit.phase, Phase::Open);
-    assert_eq!(
-        outcome(&fixture, audit.index).await["result"]["length"],
-        3 << 20
-    );
+    let record = outcome(&fixture, audit.index).await;
+    assert_eq!(record["result"]["length"], 3 << 20);
+    assert_eq!(record["result"]["ended"], "complete", "{record}");
 }

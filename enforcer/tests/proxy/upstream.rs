@@ -31,6 +31,8 @@ pub(crate) struct Upstream {
     pub(crate) go: Arc<Notify>,
     /// Says that an answer is being held.
     pub(crate) held: Arc<Notify>,
+    /// Says that nobody reads a stream any longer.
+    pub(crate) gone: Arc<Notify>,
 }
 
 impl Upstream {
@@ -41,6 +43,7 @@ impl Upstream {
             seen: Arc::default(),
             go: Arc::default(),
             held: Arc::default(),
+            gone: Arc::default(),
         };
         let shared = upstream.clone();
         tokio::spawn(async move {
@@ -84,6 +87,7 @@ impl Upstream {
                 .body(self.events().boxed())
                 .unwrap(),
             "/v1/big" => answer.body(full(vec![b'b'; 3 << 20])).unwrap(),
+            "/v1/long" => answer.body(full(vec![b'l'; LONG])).unwrap(),
             "/v1/empty" => answer
                 .status(StatusCode::NO_CONTENT)
                 .body(full(""))
@@ -117,6 +121,11 @@ impl Upstream {
     fn events(&self) -> Events {
         let (sender, receiver) = mpsc::channel(1);
         let (go, held) = (Arc::clone(&self.go), Arc::clone(&self.held));
+        let (gone, watched) = (Arc::clone(&self.gone), sender.clone());
+        tokio::spawn(async move {
+            watched.closed().await;
+            gone.notify_one();
+        });
         tokio::spawn(async move {
             for number in 0.. {
                 let event = Bytes::from(format!("data: {number}\n\n"));
@@ -137,6 +146,9 @@ impl Upstream {
         Events { receiver }
     }
 }
+
+/// The length of `/v1/long`: several HTTP/2 frames, and no stream.
+pub(crate) const LONG: usize = 100 << 10;
 
 /// After this many, and one more `go`, the stream ends by itself.
 pub(crate) const LAST_EVENT: u32 = 2;
