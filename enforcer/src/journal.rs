@@ -121,30 +121,16 @@ pub enum JournalError {
 
 #[cfg(test)]
 mod tests {
-    use agentca_auditlog::log::LogSigner;
     use agentca_auditlog::merkle::empty_root;
     use agentca_auditlog::note::{NoteSigner, SignatureType};
-    use agentca_auditlog::record::{Opening, log_opened, signer_announced};
-    use agentca_auditlog::store::FileStore;
+    use agentca_auditlog::record::{Opening, signer_announced};
     use agentca_identity::crypto::{KeyKind, PrivateKey};
 
     use super::*;
+    use crate::testing;
 
-    /// A log, which ends before its directory when they are bound in this order.
     fn log() -> (tempfile::TempDir, Arc<Log>) {
-        let dir = tempfile::tempdir().unwrap();
-        let key = PrivateKey::generate(KeyKind::Ed25519).unwrap();
-        let origin = "example.org/prod/enforcer/edge-1".parse().unwrap();
-        let signer = LogSigner {
-            origin,
-            key,
-            chain: Vec::new(),
-        };
-        let (at, opening) = (dir.path().join("log"), Opening::default());
-        let store = Arc::new(FileStore::create(&at).unwrap());
-        Log::create(store, &signer, |head, out| log_opened(head, out, &opening)).unwrap();
-        let store = Arc::new(FileStore::open(&at).unwrap());
-        (dir, Log::open(store, &signer).unwrap().0)
+        testing::log(&Opening::default())
     }
 
     fn seen(size: u64) -> SignedCheckpoint {

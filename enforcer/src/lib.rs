@@ -29,6 +29,7 @@ mod handshake_log;
 mod head;
 mod head_scan;
 mod listener;
+mod outcomes;
 mod outflow;
 mod peer;
 mod record;

@@ -19,8 +19,8 @@ use crate::durable::Beacon;
 use crate::handshake_log::HandshakeLog;
 use crate::listener;
 use crate::live::Live;
+use crate::outcomes::Outcomes;
 use crate::status::Registry;
-use crate::well_known::Outcomes;
 use crate::worker::{Shared, Worker};
 
 /// A server that serves.
@@ -60,13 +60,14 @@ impl Server {
         log: Arc<Log>,
     ) -> Result<Self, ServerError> {
         let (listeners, address) = listen_all(live.load().config())?;
+        let outcomes = Outcomes::since(log.durable());
         let shared = Arc::new(Shared {
             live,
             registry,
             log,
             connections: AtomicUsize::new(0),
             handshakes: HandshakeLog::default(),
-            outcomes: Outcomes::default(),
+            outcomes,
         });
         let (stop, stopped) = watch::channel(false);
         let beacons = beacons(&shared.log, listeners.len());

@@ -171,8 +171,9 @@ impl Turn {
     async fn well_known(&mut self, document: WellKnown) -> Given {
         self.ledger.on_well_known(document.name());
         let shared = &self.session.worker.shared;
-        let uri = self.session.peer.uri();
-        match document.read(&shared.log, &shared.outcomes, &self.live, uri) {
+        let reading = document.read(shared, &self.live, self.session.peer.uri());
+        // Rare, and not worth its room in every request.
+        match Box::pin(reading).await {
             Ok(text) => {
                 let method = &self.asked.method;
                 let reply = Reply::json(method, StatusCode::OK, "application/json", text);

@@ -1,11 +1,15 @@
 //! A small PKI for tests, and the folder that `agentca enforcer add` would write from it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_auditlog::checkpoint::Checkpoint;
+use agentca_auditlog::log::{Log, LogSigner};
 use agentca_auditlog::merkle::empty_root;
 use agentca_auditlog::note::{NoteSigner, SignatureType};
+use agentca_auditlog::record::{Opening, log_opened};
+use agentca_auditlog::store::FileStore;
 use agentca_identity::certificate::{Certificate, CrlUri};
 use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::name::TrustDomain;
@@ -115,6 +119,21 @@ impl Pki {
     fn validity(&self, lifetime: Duration) -> Validity {
         Validity::starting(self.now, lifetime)
     }
+}
+
+/// A new log, open; it has to end before its directory does.
+pub(crate) fn log(opening: &Opening) -> (tempfile::TempDir, Arc<Log>) {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = LogSigner {
+        origin: "example.org/prod/enforcer/edge-1".parse().unwrap(),
+        key: key(KeyKind::Ed25519),
+        chain: Vec::new(),
+    };
+    let at = dir.path().join("log");
+    let store = Arc::new(FileStore::create(&at).unwrap());
+    Log::create(store, &signer, |head, out| log_opened(head, out, opening)).unwrap();
+    let store = Arc::new(FileStore::open(&at).unwrap());
+    (dir, Log::open(store, &signer).unwrap().0)
 }
 
 pub(crate) fn shard() -> CrlUri {

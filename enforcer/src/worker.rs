@@ -13,10 +13,10 @@ use arc_swap::ArcSwap;
 use crate::durable::{Beacon, Durability};
 use crate::handshake_log::HandshakeLog;
 use crate::live::Live;
+use crate::outcomes::Outcomes;
 use crate::status::Registry;
 use crate::timers::Timers;
 use crate::upstream::Pool;
-use crate::well_known::Outcomes;
 
 /// What all runtimes share.
 #[derive(Debug)]

@@ -30,6 +30,8 @@ pub(crate) struct Fixture {
     pub(crate) server: Server,
     pub(crate) upstream: Upstream,
     pub(crate) identity: ServingIdentity,
+    live: Arc<ArcSwap<Live>>,
+    log_signer: LogSigner,
     status_number: u64,
     directory: TempDir,
 }
@@ -53,10 +55,13 @@ impl Fixture {
             key: log_key,
             chain: identity.log_chain.clone(),
         };
-        let (log, disk) = new_log(&directory.path().join("log"), &log_signer, &identity);
+        let log_directory = directory.path().join("log");
+        new_log(&log_directory, &log_signer, &identity);
+        let (log, disk) = open_log(&log_directory, &log_signer);
         let live = Live::new(config, &identity, &registry).unwrap();
         let live = Arc::new(ArcSwap::from_pointee(live));
-        let server = Server::start(live, Arc::clone(&registry), Arc::clone(&log)).unwrap();
+        let (for_server, registry_for) = (Arc::clone(&live), Arc::clone(&registry));
+        let server = Server::start(for_server, registry_for, Arc::clone(&log)).unwrap();
         registry.heartbeat(Timestamp::now(), Instant::now());
         registry.set_readiness(Readiness::Ready);
         Self {
@@ -67,8 +72,45 @@ impl Fixture {
             server,
             upstream,
             identity,
+            live,
+            log_signer,
             status_number: 0,
             directory,
+        }
+    }
+
+    /// What another process finds that starts after this one has ended: the log, and what the feed
+    /// says.
+    pub(crate) async fn restart(self) -> Self {
+        let Self {
+            log,
+            disk,
+            server,
+            registry,
+            live,
+            log_signer,
+            directory,
+            ..
+        } = self;
+        server.drain().await;
+        log.shutdown();
+        // They hold the directory's lock.
+        drop((log, disk));
+        let (log, disk) = open_log(&directory.path().join("log"), &log_signer);
+        let (for_server, registry_for) = (Arc::clone(&live), Arc::clone(&registry));
+        let server = Server::start(for_server, registry_for, Arc::clone(&log)).unwrap();
+        Self {
+            log,
+            disk,
+            server,
+            registry,
+            live,
+            log_signer,
+            directory,
+            pki: self.pki,
+            upstream: self.upstream,
+            identity: self.identity,
+            status_number: self.status_number,
         }
     }
 
@@ -155,6 +197,11 @@ impl Fixture {
 }
 
 fn configuration(upstream: &Upstream, extra: &str) -> String {
+    let threads = if extra.contains("threads") {
+        ""
+    } else {
+        "threads = 1"
+    };
     let mut text = format!(
         r#"
 environment = "prod"
@@ -163,7 +210,7 @@ authority = "https://127.0.0.1:7443"
 identity_dir = "edge-1"
 data_dir = "edge-1-data"
 stale_after = "1h"
-threads = 1
+{threads}
 {extra}
 [[upstream]]
 name = "payments"
@@ -171,6 +218,14 @@ url = "http://{}"
 [[upstream]]
 name = "nowhere"
 url = "http://127.0.0.1:1"
+[[route]]
+upstream = "payments"
+methods = ["POST"]
+path = "/v1/upload"
+scope = "payments:write"
+min_trust = "L2"
+risk = "write"
+stream_request = true
 "#,
         upstream.address
     );
@@ -283,17 +338,16 @@ risk = "{risk}"
     text
 }
 
-fn new_log(
-    directory: &Path,
-    signer: &LogSigner,
-    identity: &ServingIdentity,
-) -> (Arc<Log>, Arc<Disk>) {
+fn new_log(directory: &Path, signer: &LogSigner, identity: &ServingIdentity) {
     let opening = Opening {
         signers: vec![signer.chain.clone(), identity.response_chain.clone()],
         witness: None,
     };
     let store = Arc::new(FileStore::create(directory).unwrap());
     Log::create(store, signer, |head, out| log_opened(head, out, &opening)).unwrap();
+}
+
+fn open_log(directory: &Path, signer: &LogSigner) -> (Arc<Log>, Arc<Disk>) {
     let disk = Arc::new(Disk::new(FileStore::open(directory).unwrap()));
     // A test that ends takes its directory away under a running log.
     let options = LogOptions {

@@ -6,7 +6,7 @@ use agentca_identity::trust::TrustLevel;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 
-use crate::answers::check_signature;
+use crate::answers::{audit_index, check_signature};
 use crate::client::{Answer, Http1};
 use crate::fixture::Fixture;
 use crate::pki::{Credential, Wish};
@@ -82,6 +82,54 @@ async fn a_stream_that_ends_has_an_outcome_that_its_caller_can_read() {
             403
         );
     }
+}
+
+#[tokio::test]
+async fn outcomes_are_found_in_the_log_after_a_restart() {
+    let mut fixture = Fixture::with("limits = { drain_timeout = \"100ms\" }").await;
+    let agent = fixture.agent(&Wish::default());
+    let stranger = fixture.agent(&Wish {
+        name: "other",
+        ..Wish::default()
+    });
+    let mut cut = fixture.http1(&agent).await;
+    let mut whole = fixture.http1(&agent).await;
+    let cut_at = begin(&fixture, &mut cut, "GET").await;
+    let decision = begin(&fixture, &mut whole, "POST").await;
+    drop(cut);
+    let before = [cut_at, decision];
+    outcome(&fixture, cut_at).await;
+    let fixture = fixture.restart().await;
+    let mut client = fixture.http1(&agent).await;
+    for (decision, ended) in before.into_iter().zip(["client-gone", "shutdown"]) {
+        let path = format!("/.well-known/agentca/outcome/{decision}");
+        let answer = client.get(&path).await;
+        let uri = format!("https://localhost{path}");
+        check_signature(&fixture, &answer, "GET", &uri, None, None);
+        let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(document["state"], "ended", "{document}");
+        let index = document["outcome"].as_u64().unwrap();
+        let record = fixture.log.record(index).unwrap().unwrap();
+        assert_eq!(document["record"].as_str().unwrap().as_bytes(), record);
+        let record = fixture.record(index);
+        assert_eq!(record["decision_index"], decision, "{record}");
+        assert_eq!(record["result"]["ended"], ended, "{record}");
+        let mut other = fixture.http1(&stranger).await;
+        assert_eq!(other.get(&path).await.status, 403);
+        // An outcome is no decision.
+        let path = format!("/.well-known/agentca/outcome/{index}");
+        assert_eq!(client.get(&path).await.status, 403);
+    }
+    // Nor has a call an outcome that was recorded with its decision.
+    let whole = client.get("/v1/accounts/7").await;
+    let path = format!("/.well-known/agentca/outcome/{}", audit_index(&whole));
+    assert_eq!(client.get(&path).await.status, 403);
+    // Streams of this process are told as before.
+    let decision = begin(&fixture, &mut client, "GET").await;
+    let path = format!("/.well-known/agentca/outcome/{decision}");
+    let document = fixture.http1(&agent).await.get(&path).await.body;
+    let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+    assert_eq!(document["state"], "running");
 }
 
 /// Stops an agent in the middle of a stream, which must end at once and not cleanly.
