@@ -19,7 +19,7 @@ use agentca_identity::time::Timestamp;
 
 use self::fetch::FetchError;
 use crate::config::CrlSource;
-use crate::journal::{self, JournalError};
+use crate::journal::{self, Floors, JournalError};
 use crate::setting::Settings;
 use crate::status::{CrlSet, MAX_SKEW, Readiness, Registry};
 
@@ -31,8 +31,8 @@ pub(crate) struct CrlFollower {
     pub(crate) settings: Arc<Settings>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) log: Arc<Log>,
-    /// The highest number recorded, by shard.
-    pub(crate) floors: HashMap<String, u64>,
+    /// What the log says of the highest number of each shard.
+    pub(crate) floors: Floors,
     /// When this process recorded a shard's number last.
     pub(crate) recorded: HashMap<String, Instant>,
 }
@@ -87,8 +87,9 @@ impl CrlFollower {
             .await
             .map_err(|error| CrlFault::Unreadable(error.to_string()))?
             .map_err(|error| CrlFault::Unreadable(error.to_string()))?;
-        self.judge(&crl, Timestamp::now())?;
         let uri = crl.shard_uri().to_string();
+        let floor = self.floors.crl(&self.log, &uri).await?;
+        judge(&crl, floor, Timestamp::now())?;
         let same = held.is_some_and(|held| {
             held.number() == crl.number() && held.shard_uri() == crl.shard_uri()
         });
@@ -106,28 +107,8 @@ impl CrlFollower {
         };
         journal::record(&self.log, |head, out| accepted.write(head, out)).await?;
         self.recorded.insert(uri.clone(), Instant::now());
-        self.floors.insert(uri, crl.number());
+        self.floors.accepted(uri, crl.number());
         Ok((!same).then_some(crl))
-    }
-
-    fn judge(&self, crl: &Crl, now: Timestamp) -> Result<(), CrlFault> {
-        if crl.next_update() <= now {
-            return Err(CrlFault::Expired {
-                next_update: crl.next_update(),
-            });
-        }
-        if crl.this_update() > now + MAX_SKEW {
-            return Err(CrlFault::Future {
-                this_update: crl.this_update(),
-            });
-        }
-        match self.floors.get(&crl.shard_uri().to_string()) {
-            Some(&floor) if crl.number() < floor => Err(CrlFault::WentBack {
-                number: crl.number(),
-                floor,
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// Until the schedule, or some time before the first list ends.
@@ -141,6 +122,20 @@ impl CrlFollower {
             .flatten()
             .fold(self.refresh, Duration::min)
             .max(LEAST_PAUSE)
+    }
+}
+
+fn judge(crl: &Crl, floor: Option<u64>, now: Timestamp) -> Result<(), CrlFault> {
+    let (number, next_update, this_update) = (crl.number(), crl.next_update(), crl.this_update());
+    if next_update <= now {
+        return Err(CrlFault::Expired { next_update });
+    }
+    if this_update > now + MAX_SKEW {
+        return Err(CrlFault::Future { this_update });
+    }
+    match floor {
+        Some(floor) if number < floor => Err(CrlFault::WentBack { number, floor }),
+        _ => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) async fn record(
 }
 
 /// What a restart finds: floors that nothing may go below.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Floors {
     /// The newest checkpoint of the authority that was recorded.
     pub(crate) authority: Option<SignedCheckpoint>,
@@ -32,25 +32,50 @@ pub(crate) struct Floors {
     pub(crate) crls: HashMap<String, u64>,
     /// Leaf certificates of signers that were announced.
     pub(crate) announced: Vec<Vec<u8>>,
+    /// The log was looked through from here on.
+    from: u64,
 }
 
 impl Floors {
     /// Looks back until everything that is repeated every minute is found, through the whole log if
     /// it must: a floor that is not found is a floor that was given up.
-    /// `shards` CRLs are looked for, none with a feed.
+    /// `shards` CRLs are looked for, none with a feed. Which they are only the lists themselves say:
+    /// when one turns out to be another, [`crl`](Self::crl) looks further.
     pub(crate) fn find(log: &Log, shards: usize) -> Result<Self, JournalError> {
-        let mut floors = Self::default();
-        for item in log.scan_back(log.durable()) {
-            let (index, bytes) = item?;
-            floors
-                .take(&bytes)
-                .map_err(|reason| JournalError::Unreadable { index, reason })?;
-            let fed = floors.authority.is_some() && floors.witnessed.is_some();
-            if (shards == 0 && fed) || (shards > 0 && floors.crls.len() == shards) {
-                break;
+        let mut floors = Self::before(log.durable());
+        floors.look_back(log, |floors| match shards {
+            0 => floors.authority.is_some() && floors.witnessed.is_some(),
+            _ => floors.crls.len() >= shards,
+        })?;
+        Ok(floors)
+    }
+
+    /// The highest number accepted of one CRL. Reads the log as far back as it must.
+    pub(crate) async fn crl(
+        &mut self,
+        log: &Arc<Log>,
+        uri: &str,
+    ) -> Result<Option<u64>, JournalError> {
+        if !self.crls.contains_key(uri) && self.from > 0 {
+            let (log, wanted) = (Arc::clone(log), uri.to_owned());
+            let mut older = Self::before(self.from);
+            let looking = tokio::task::spawn_blocking(move || {
+                older.look_back(&log, |floors| floors.crls.contains_key(&wanted))?;
+                Ok::<_, JournalError>(older)
+            });
+            let older = looking.await.map_err(|_| JournalError::Stopped)??;
+            self.from = older.from;
+            for (uri, number) in older.crls {
+                self.accepted(uri, number);
             }
         }
-        Ok(floors)
+        Ok(self.crls.get(uri).copied())
+    }
+
+    /// A number of a CRL was accepted.
+    pub(crate) fn accepted(&mut self, uri: String, number: u64) {
+        let held = self.crls.entry(uri).or_default();
+        *held = number.max(*held);
     }
 
     /// The later of what was recorded and what the credentials came with.
@@ -59,6 +84,26 @@ impl Floors {
             Some(found) if found.checkpoint.size >= given.checkpoint.size => found.clone(),
             _ => given.clone(),
         }
+    }
+
+    fn before(from: u64) -> Self {
+        Self {
+            from,
+            ..Self::default()
+        }
+    }
+
+    fn look_back(&mut self, log: &Log, enough: impl Fn(&Self) -> bool) -> Result<(), JournalError> {
+        for item in log.scan_back(self.from) {
+            let (index, bytes) = item?;
+            self.take(&bytes)
+                .map_err(|reason| JournalError::Unreadable { index, reason })?;
+            self.from = index;
+            if enough(self) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -78,8 +123,7 @@ impl Floors {
             }
             CRL_ACCEPTED => {
                 let (uri, number) = CrlAccepted::read(bytes).map_err(|error| error.to_string())?;
-                let held = self.crls.entry(uri).or_default();
-                *held = number.max(*held);
+                self.accepted(uri, number);
             }
             SIGNER_ANNOUNCED => {
                 let chain = read_announced(bytes).map_err(|error| error.to_string())?;
@@ -117,6 +161,9 @@ pub enum JournalError {
         /// Why.
         reason: String,
     },
+    /// The process is ending.
+    #[error("stopping")]
+    Stopped,
 }
 
 #[cfg(test)]
@@ -200,6 +247,13 @@ mod tests {
         let crls = |uri: &str| floors.crls.get(uri).copied();
         assert_eq!((crls("http://a"), crls("http://b")), (Some(5), Some(7)));
         assert_eq!(Floors::find(&log, 9).unwrap().crls.len(), 2);
+        // Of two that are followed one is no longer recorded, for others were followed meanwhile.
+        let mut floors = Floors::find(&log, 1).unwrap();
+        assert_eq!(floors.crls.len(), 1);
+        assert_eq!(floors.crl(&log, "http://b").await.unwrap(), Some(7));
+        assert_eq!(floors.crl(&log, "http://a").await.unwrap(), Some(5));
+        assert_eq!(floors.crl(&log, "http://c").await.unwrap(), None);
+        assert_eq!(floors.from, 0, "nothing was left out");
     }
 
     #[tokio::test]

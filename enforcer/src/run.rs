@@ -143,7 +143,7 @@ impl Enforcer {
                     settings: Arc::clone(&self.settings),
                     registry: Arc::clone(&self.registry),
                     log: Arc::clone(&self.log),
-                    floors: self.floors.crls.clone(),
+                    floors: self.floors.clone(),
                     recorded: HashMap::new(),
                 };
                 control

@@ -46,7 +46,7 @@ impl Bench {
             settings: Settings::new(setting),
             registry,
             log,
-            floors: HashMap::new(),
+            floors: Floors::default(),
             recorded: HashMap::new(),
         };
         Self {
@@ -137,10 +137,14 @@ async fn numbers_never_go_back() {
     assert!(!bench.round().await);
     // Not after a restart either.
     let mut bench = Bench::new();
-    bench
-        .follower
-        .floors
-        .insert(crate::testing::SHARD.to_owned(), 9);
+    let log = Arc::clone(&bench.follower.log);
+    // The newest record is of a list that is no longer followed.
+    for (uri, number) in [(crate::testing::SHARD, 9), ("http://moved/0.crl", 3)] {
+        let accepted = CrlAccepted { uri, number };
+        let record = journal::record(&log, |head, out| accepted.write(head, out));
+        record.await.unwrap();
+    }
+    bench.follower.floors = Floors::find(&log, 1).unwrap();
     bench.publish(8, &[], Timestamp::now(), HOUR);
     assert!(!bench.round().await);
     let stale = bench.follower.registry.freshness(Instant::now());
