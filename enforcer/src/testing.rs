@@ -100,9 +100,19 @@ impl Pki {
         origin: &LogOrigin,
         lifetime: Duration,
     ) {
-        let key = key(KeyKind::Ed25519);
-        let leaf = self.log_signer(origin, &key, lifetime);
-        write_pair(dir, name, &key, &leaf, self.signer.certificate());
+        self.renew_signer(dir, name, origin, &key(KeyKind::Ed25519), lifetime);
+    }
+
+    pub(crate) fn renew_signer(
+        &self,
+        dir: &Path,
+        name: &str,
+        origin: &LogOrigin,
+        key: &PrivateKey,
+        lifetime: Duration,
+    ) {
+        let leaf = self.log_signer(origin, key, lifetime);
+        write_pair(dir, name, key, &leaf, self.signer.certificate());
     }
 
     fn note_signer(&self, origin: &str, kind: SignatureType) -> (NoteSigner, Certificate) {

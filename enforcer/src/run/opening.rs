@@ -39,8 +39,32 @@ pub(super) fn open(config: &Config, credentials: &Credentials) -> Result<Arc<Log
             "a torn batch was cut off: nobody was answered on it"
         );
     }
+    let opening = first_record(&log).map_err(failed)?;
+    refuse_other_mode(config, &opening).map_err(|reason| failed(reason.to_owned()))?;
     tracing::info!(log = %dir.display(), size = recovery.size, "log opened");
     Ok(log)
+}
+
+/// A log has a witness from its first record on or never: another mode would leave it without one, or
+/// with one that no verifier asks for.
+fn refuse_other_mode(config: &Config, opening: &Opening) -> Result<(), &'static str> {
+    match (&config.revocation, &opening.witness) {
+        (RevocationMode::Feed { .. }, Some(_)) | (RevocationMode::Crl { .. }, None) => Ok(()),
+        (RevocationMode::Crl { .. }, Some(_)) => Err(
+            "its first record names a witness, and with `revocation = \"crl\"` there is none: \
+             give that mode a data_dir of its own",
+        ),
+        (RevocationMode::Feed { .. }, None) => Err(
+            "its first record names no witness, for it was begun with `revocation = \"crl\"`: \
+             give the feed a data_dir of its own",
+        ),
+    }
+}
+
+fn first_record(log: &Log) -> Result<Opening, String> {
+    let first = log.record(0).map_err(|error| error.to_string())?;
+    let first = first.ok_or("it has no first record")?;
+    read_opened(&first).map_err(|error| format!("its first record: {error}"))
 }
 
 /// Announces the chains that the log does not name yet. A chain that was announced too far back to be
@@ -50,12 +74,7 @@ pub(super) async fn announce_missing(
     credentials: &Credentials,
     announced: &[Vec<u8>],
 ) -> Result<(), OpeningError> {
-    let first = log
-        .record(0)
-        .ok()
-        .flatten()
-        .and_then(|bytes| read_opened(&bytes).ok());
-    let opening = first.unwrap_or_default();
+    let opening = first_record(log).map_err(OpeningError::Record)?;
     for chain in [&credentials.log.chain, &credentials.response.chain] {
         let leaf = chain.first();
         let named = opening.signers.iter().any(|known| known.first() == leaf)
@@ -182,4 +201,109 @@ fn explain(error: &OpenError) -> String {
         }
         _ => error.to_string(),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use agentca_auditlog::record::read_announced;
+    use agentca_identity::time::Timestamp;
+
+    use super::*;
+    use crate::journal::Floors;
+    use crate::testing::Pki;
+
+    const FEED: &str = "authority = \"https://127.0.0.1:1\"\n";
+    const CRL: &str = "revocation = \"crl\"\ncrl = [\"0.crl\"]\n";
+
+    struct Bench {
+        credentials: Credentials,
+        pki: Pki,
+        dir: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+            pki.write(dir.path(), HOUR);
+            let credentials = load(&dir);
+            Self {
+                credentials,
+                pki,
+                dir,
+            }
+        }
+
+        fn open(&self, mode: &str, data: &str) -> Result<Arc<Log>, OpeningError> {
+            let text = format!(
+                "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\nidentity_dir = \".\"\n\
+                 data_dir = \"{data}\"\n{mode}"
+            );
+            let config = Config::parse(&text, self.dir.path()).unwrap();
+            open(&config, &self.credentials)
+        }
+    }
+
+    fn load(dir: &tempfile::TempDir) -> Credentials {
+        let environment = "prod".parse().unwrap();
+        Credentials::load(dir.path(), &environment, Timestamp::now()).unwrap()
+    }
+
+    #[test]
+    fn a_log_stays_with_its_mode() {
+        let bench = Bench::new();
+        for (own, other, reason) in [
+            (
+                FEED,
+                CRL,
+                "names a witness, and with `revocation = \"crl\"` there is none",
+            ),
+            (CRL, FEED, "names no witness"),
+        ] {
+            let data = if own == FEED { "fed" } else { "listed" };
+            bench.open(own, data).unwrap().shutdown();
+            let refused = bench.open(other, data).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{refused}");
+            bench.open(own, data).unwrap().shutdown();
+        }
+    }
+
+    #[tokio::test]
+    async fn signers_that_were_renewed_meanwhile_are_announced_once() {
+        let mut bench = Bench::new();
+        let log = bench.open(FEED, "data").unwrap();
+        announce_missing(&log, &bench.credentials, &[])
+            .await
+            .unwrap();
+        assert_eq!(log.durable(), 1, "record 0 has them");
+        drop(log);
+        // What a renewal brings: the log keeps its key, answers get another.
+        let (at, origin) = (bench.dir.path(), bench.credentials.log_origin.clone());
+        let log_key = bench.credentials.log.key.clone();
+        bench.pki.renew_signer(at, "log", &origin, &log_key, HOUR);
+        bench
+            .pki
+            .write_signer(at, "response", &origin.response().unwrap(), HOUR);
+        bench.credentials = load(&bench.dir);
+        for _restart in 0..2 {
+            let log = bench.open(FEED, "data").unwrap();
+            let announced = Floors::find(&log, 0).unwrap().announced;
+            announce_missing(&log, &bench.credentials, &announced)
+                .await
+                .unwrap();
+            assert_eq!(log.durable(), 3);
+            let (ours, chains) = (
+                &bench.credentials,
+                [1, 2].map(|index| read_announced(&log.record(index).unwrap().unwrap()).unwrap()),
+            );
+            assert_eq!(
+                chains,
+                [ours.log.chain.clone(), ours.response.chain.clone()]
+            );
+            drop(log);
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
 }
