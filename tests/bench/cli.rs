@@ -174,10 +174,16 @@ async fn load(options: LoadOptions) -> Outcome<()> {
     Ok(())
 }
 
+/// Linux's file system in memory (tmpfs).
+const MEMORY: &str = "/dev/shm";
+
 async fn run_proxies(work: &Path, programs: &Path, rounds: usize) -> Outcome<Section> {
     let setup = Setup::create(work, programs, Core::Load)?;
     let agent = setup.issue("bench-01", "prod")?;
     let enforcer_addr = setup.add_enforcer("edge-1", "prod")?;
+    let memory = tempfile::tempdir_in(MEMORY)?;
+    let data_dir = memory.path().join("data");
+    let diskless = setup.add_enforcer_with("edge-2", "prod", &data_dir)?;
     let window = |warm, measure| Window {
         warm: Duration::from_millis(warm),
         measure: Duration::from_millis(measure),
@@ -192,6 +198,7 @@ async fn run_proxies(work: &Path, programs: &Path, rounds: usize) -> Outcome<Sec
         setup: &setup,
         enforcer: "edge-1",
         enforcer_addr,
+        diskless: ("edge-2", diskless),
     };
     proxies::compare(&shared, agent, plan).await
 }

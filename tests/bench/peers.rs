@@ -20,6 +20,8 @@ pub(crate) enum Side {
     Haproxy,
     /// Ours, everything on.
     Enforcer,
+    /// The same with its log in memory: what is between the two is the disk's share.
+    Diskless,
     /// hyper and rustls, nothing else.
     Bare,
     /// The same with one Ed25519 signature for each answer.
@@ -28,10 +30,11 @@ pub(crate) enum Side {
 
 impl Side {
     /// Every side, in the order in which a round visits them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Nginx,
         Self::Enforcer,
         Self::Signing,
+        Self::Diskless,
         Self::Haproxy,
         Self::Bare,
     ];
@@ -42,6 +45,7 @@ impl Side {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Enforcer => "agentca-enforcer",
+            Self::Diskless => "the same, log in memory",
             Self::Bare => "hyper + rustls",
             Self::Signing => "hyper + rustls + signature",
         }
@@ -66,6 +70,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) enforcer: &'a str,
     /// Where the enforcer listens.
     pub(crate) enforcer_addr: SocketAddr,
+    /// Another enforcer, whose log is in memory, and where it listens.
+    pub(crate) diskless: (&'a str, SocketAddr),
 }
 
 impl Shared<'_> {
@@ -73,6 +79,7 @@ impl Shared<'_> {
     pub(crate) fn start(&self, side: Side) -> Outcome<Peer> {
         let addr = match side {
             Side::Enforcer => self.enforcer_addr,
+            Side::Diskless => self.diskless.1,
             Side::Nginx | Side::Haproxy | Side::Bare | Side::Signing => free_address()?,
         };
         let mut process = match side {
@@ -81,6 +88,9 @@ impl Shared<'_> {
             Side::Enforcer => self
                 .setup
                 .start_enforcer(self.enforcer, addr, Core::Server)?,
+            Side::Diskless => self
+                .setup
+                .start_enforcer(self.diskless.0, addr, Core::Server)?,
             Side::Bare => self.floor("floor", addr, None)?,
             Side::Signing => self.floor("floor-signing", addr, Some(self.signing_key()?))?,
         };

@@ -136,7 +136,8 @@ fn section(all: &[Measured], plan: Plan) -> Section {
          a GET answered with 1 KB. {CONNECTIONS} kept-alive connections unless stated, \
          {CONNECTING} connections being made at a time, {} rounds. nginx and haproxy verify the \
          client's chain and log nothing; the enforcer does everything: verdicts, a durable record \
-         for each request, a signature on each answer. An idle connection has answered one \
+         for each request, a signature on each answer; with its log in memory (tmpfs) it does the same \
+         but for the disk. An idle connection has answered one \
          request, 2.5 s ago. \"Core\" is the share of its core that the \
          server used; \"±\" is half the distance between the best and the worst round.",
         plan.rounds

@@ -79,6 +79,17 @@ impl Setup {
 
     /// Adds an enforcer, writing `name/` and `name.toml`; returns where it will listen.
     pub(crate) fn add_enforcer(&self, name: &str, environment: &str) -> Outcome<SocketAddr> {
+        let data_dir = self.dir.join(format!("{name}-data"));
+        self.add_enforcer_with(name, environment, &data_dir)
+    }
+
+    /// The same, with its log in `data_dir`.
+    pub(crate) fn add_enforcer_with(
+        &self,
+        name: &str,
+        environment: &str,
+        data_dir: &Path,
+    ) -> Outcome<SocketAddr> {
         let add = [
             "enforcer",
             "add",
@@ -95,12 +106,13 @@ impl Setup {
         )?;
         let listen = free_address()?;
         let (authority, upstream) = (self.authority_addr, self.upstream_addr);
+        let data_dir = data_dir.display();
         let config = format!(
             r#"environment = "{environment}"
 listen = "{listen}"
 authority = "https://{authority}"
 identity_dir = "{name}"
-data_dir = "{name}-data"
+data_dir = "{data_dir}"
 stale_after = "30s"
 [[upstream]]
 name = "payments"
