@@ -70,12 +70,15 @@ pub enum Refusal {
     #[error("agent `{0}` is not revoked, there is nothing to reinstate")]
     NotRevoked(Handle),
     /// A first issue leaves something open.
-    #[error("agent `{agent}` is new; give its {missing} too")]
+    #[error(
+        "agent `{agent}` has no grant yet (`agentca agent list` shows those that have); give {} too",
+        listed(missing)
+    )]
     FirstIssue {
         /// Which agent.
         agent: Handle,
-        /// What is needed.
-        missing: &'static str,
+        /// The options that are needed besides those given.
+        missing: Vec<&'static str>,
     },
     /// An issue names another owner than the registered one.
     #[error("agent `{agent}` belongs to `{owner}`; leave the owner out or give this one")]
@@ -86,7 +89,10 @@ pub enum Refusal {
         owner: String,
     },
     /// Wider than the grant.
-    #[error("agent `{agent}` asks for more than it is granted: {why}; see `agentca agent grant`")]
+    #[error(
+        "agent `{agent}` asks for more than it is granted: {why}; `agentca agent grant {agent}` \
+         changes that, see its `--help`"
+    )]
     BeyondGrant {
         /// Which agent.
         agent: Handle,
@@ -159,6 +165,15 @@ pub enum Meaning {
     Internal,
 }
 
+/// `a`, `a and b`, `a, b and c`.
+fn listed(things: &[&str]) -> String {
+    match things {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
 impl Refusal {
     /// What it means for the asker.
     pub fn meaning(&self) -> Meaning {
@@ -185,6 +200,15 @@ impl Refusal {
             Self::Changed(_) => Meaning::Aborted,
             Self::Clock { .. } | Self::LogFull(_) | Self::NotDurable => Meaning::Unavailable,
             Self::Internal(_) => Meaning::Internal,
+        }
+    }
+
+    /// Not everything was given that a first grant needs: the options, and whether each was.
+    pub fn first_issue(agent: Handle, needed: &[(&'static str, bool)]) -> Self {
+        let missing = needed.iter().filter(|(_, given)| !given);
+        Self::FirstIssue {
+            agent,
+            missing: missing.map(|(option, _)| *option).collect(),
         }
     }
 

@@ -22,7 +22,9 @@ use crate::staging::{Readers, Staging};
 
 /// Certify an agent; the first time, also register it and grant it what is asked for.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "agentca issue [OPTIONS] --out <DIR> <AGENT>",
+    after_help = "\
 Examples:
   agentca issue support-01 --owner alice@example.org --env prod --scope payments:read \\
       --trust L2 --ttl 1h --out ./support-01
@@ -32,7 +34,8 @@ Examples:
 
 Writes agent.key (0600), agent.crt (the certificate, then its issuer's) and ca.crt (the root).
 The key is made here and never sent. A wider re-issue than the grant is refused; `agentca agent
-grant` widens it.")]
+grant` widens it."
+)]
 pub(super) struct IssueArgs {
     /// The agent, NAME or ENV/NAME.
     agent: AgentRef,
@@ -54,9 +57,9 @@ pub(super) struct IssueArgs {
     /// A group it belongs to; repeat, or separate with commas.
     #[arg(long = "group", value_name = "GROUP", value_delimiter = ',')]
     groups: Vec<String>,
-    /// The folder to write to.
+    /// The folder to write to; needed every time.
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    out: Option<PathBuf>,
     /// A PKCS#10 request, PEM or DER; only its public key is taken, and no key is written.
     #[arg(long, value_name = "FILE", conflicts_with = "key_type")]
     csr: Option<PathBuf>,
@@ -88,6 +91,8 @@ struct Answer {
 }
 
 pub(super) async fn run(args: &IssueArgs, connection: &Connection) -> Result<(), Failure> {
+    let folder = args.out.as_deref();
+    let folder = folder.ok_or_else(|| args.without_a_place())?;
     let environment = match args.agent.environment(args.env.as_ref())? {
         Some(environment) => environment,
         None => "prod".parse().map_err(Failure::usage)?,
@@ -97,7 +102,7 @@ pub(super) async fn run(args: &IssueArgs, connection: &Connection) -> Result<(),
         scopes => Some(ScopeSet::new(scopes.iter().cloned()).map_err(Failure::usage)?),
     };
     let key = Key::for_request(args)?;
-    let staging = Staging::prepare(&args.out, key.files(), existing(args.force))?;
+    let staging = Staging::prepare(folder, key.files(), existing(args.force))?;
     let credential = connection.credential()?;
     let id = SpiffeId::Agent {
         trust_domain: credential.anchor.trust_domain().clone(),
@@ -125,7 +130,7 @@ pub(super) async fn run(args: &IssueArgs, connection: &Connection) -> Result<(),
         serial: certificate.serial().to_string(),
         not_after: certificate.not_after().rfc3339(),
         record: issued.record,
-        out: args.out.clone(),
+        out: folder.to_owned(),
     };
     args.format.print(&answer, |out| {
         writeln!(out, "issued {} until {}", answer.uri, answer.not_after)?;
@@ -134,10 +139,31 @@ pub(super) async fn run(args: &IssueArgs, connection: &Connection) -> Result<(),
             out,
             "wrote {} in {}",
             key.files().join(", "),
-            args.out.display()
+            folder.display()
         )
     })?;
     Ok(())
+}
+
+impl IssueArgs {
+    /// The folder is always needed; whether the rest is, only the authority knows.
+    fn without_a_place(&self) -> Failure {
+        let first = [
+            ("`--owner`", self.owner.is_none()),
+            ("`--scope`", self.scopes.is_empty()),
+            ("`--trust`", self.trust.is_none()),
+        ];
+        let missing: Vec<&str> = first
+            .iter()
+            .filter(|(_, missing)| *missing)
+            .map(|(option, _)| *option)
+            .collect();
+        let rest = match missing.as_slice() {
+            [] => String::new(),
+            missing => format!("; an agent that is new also needs {}", missing.join(", ")),
+        };
+        Failure::usage(format!("give the folder to write to with `--out`{rest}"))
+    }
 }
 
 /// The key to certify: made here, or known by a request alone.

@@ -23,9 +23,10 @@ Examples:
   agentca renew ./support-01 --daemon --exec 'systemctl reload support'
 
 Every renewal is a fresh decision against the grant as it stands. With --daemon, renews at about
-two thirds of a certificate's life and tries again, ever more slowly, when that fails.")]
+two thirds of a certificate's life, says when that is, and tries again, ever more slowly, when it
+fails.")]
 pub(super) struct RenewArgs {
-    /// The folder: agent.crt, person.crt or tls.crt with their keys, and ca.crt.
+    /// The folder with agent.crt, person.crt or tls.crt, the keys and ca.crt.
     dir: PathBuf,
     /// Stay, and renew whenever it is due.
     #[arg(long)]
@@ -70,6 +71,9 @@ async fn keep(folder: &Folder, exec: Option<&str>) -> Failure {
         let attempt = match folder.due() {
             Ok(due) => {
                 if failures == 0 {
+                    if let Err(failure) = tell_next(folder, due) {
+                        return failure;
+                    }
                     until(due).await;
                 }
                 folder.renew().await
@@ -136,6 +140,19 @@ fn tell(renewed: &Renewed) -> Result<(), Failure> {
     Ok(writeln!(
         std::io::stdout(),
         "renewed {id} until {until}, record {record}"
+    )?)
+}
+
+/// When a folder that is kept alive is due, unless that is now.
+fn tell_next(folder: &Folder, due: Timestamp) -> Result<(), Failure> {
+    if due <= Timestamp::now() {
+        return Ok(());
+    }
+    let path = folder.path.display();
+    Ok(writeln!(
+        std::io::stdout(),
+        "next renewal of {path} at {}",
+        due.rfc3339()
     )?)
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use agentca_identity::name::{Environment, Owner};
 use agentca_identity::profile::RevocationReason;
 use agentca_identity::serial::{Serial, SerialError};
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::args::{AgentRef, Connection};
 use super::{Failure, select};
@@ -14,7 +14,7 @@ use crate::output::{Format, count, printable};
 
 /// End an agent's certificates and suspend its grant, and wait until enforcers have confirmed.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("what").required(true).args(["agent", "serial", "owner"]), after_help = "\
 Examples:
   agentca revoke support-01 --reason key-compromise
   agentca revoke staging/support-01
@@ -22,16 +22,16 @@ Examples:
   agentca revoke --serial 3f0a6c1d2b4e5f60718293a4b5c6d7e8
 
 Reasons (RFC 5280, in either spelling): unspecified, key-compromise, ca-compromise,
-affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn, aa-compromise.
+affiliation-changed, superseded, cessation-of-operation, certificate-hold, privilege-withdrawn,
+aa-compromise.
 
 Waits for up to two seconds. Exits 4, naming who lags, when the revocation is durable but some
 enforcer has not confirmed it.")]
 pub(super) struct RevokeArgs {
     /// The agent, NAME or ENV/NAME.
-    #[arg(required_unless_present_any = ["serial", "owner"], conflicts_with_all = ["serial", "owner"])]
     agent: Option<AgentRef>,
     /// One certificate, by its serial number in hexadecimal; its agent's grant stands.
-    #[arg(long, value_name = "HEX", conflicts_with = "owner", value_parser = serial)]
+    #[arg(long, value_name = "HEX", value_parser = serial)]
     serial: Option<Serial>,
     /// Every agent of an owner.
     #[arg(long)]
@@ -81,13 +81,9 @@ pub(super) async fn run(args: &RevokeArgs, connection: &Connection) -> Result<()
             ));
         }
     };
-    let told = match target {
-        RevokeTarget::Agent { .. } => Told::WhereInForce,
-        RevokeTarget::Serial(_) | RevokeTarget::Owner(_) => Told::WhatEnded,
-    };
     let revoked = client.revoke(target, args.reason).await?;
     args.format
-        .print(&revoked, |out| tell(&revoked, told, out))?;
+        .print(&revoked, |out| tell(&revoked, args.serial.as_ref(), out))?;
     if revoked.lagging.is_empty() {
         Ok(())
     } else {
@@ -99,19 +95,38 @@ pub(super) async fn run(args: &RevokeArgs, connection: &Connection) -> Result<()
     }
 }
 
-/// What is said about a revocation: of one agent, everybody knows what ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Told {
-    WhereInForce,
-    WhatEnded,
-}
-
-fn tell(revoked: &Revoked, told: Told, out: &mut dyn Write) -> io::Result<()> {
-    if told == Told::WhatEnded {
-        for agent in &revoked.agents {
-            writeln!(out, "revoked {}", printable(agent))?;
+/// What ended and by which record, then where that is in force.
+fn tell(revoked: &Revoked, serial: Option<&Serial>, out: &mut dyn Write) -> io::Result<()> {
+    let certificates = count(revoked.certificates, "certificate");
+    let record = revoked.record;
+    match (serial, revoked.agents.as_slice()) {
+        (Some(serial), _) if revoked.certificates == 0 => {
+            writeln!(
+                out,
+                "certificate {serial} was revoked already, record {record}"
+            )?;
         }
-        writeln!(out, "ended {}", count(revoked.certificates, "certificate"))?;
+        (Some(serial), _) => writeln!(out, "revoked certificate {serial}, record {record}")?,
+        (None, [agent]) if revoked.already.contains(agent) => {
+            let agent = printable(agent);
+            writeln!(out, "{agent} was revoked already, record {record}")?;
+        }
+        (None, [agent]) => {
+            let agent = printable(agent);
+            writeln!(out, "revoked {agent}, {certificates}, record {record}")?;
+        }
+        (None, agents) => {
+            for agent in agents {
+                let already = revoked.already.contains(agent);
+                let agent = printable(agent);
+                if already {
+                    writeln!(out, "{agent} was revoked already")?;
+                } else {
+                    writeln!(out, "revoked {agent}")?;
+                }
+            }
+            writeln!(out, "ended {certificates}, newest record {record}")?;
+        }
     }
     for silent in &revoked.silent {
         writeln!(

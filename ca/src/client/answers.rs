@@ -230,6 +230,8 @@ impl TryFrom<proto::AgentCertificate> for AgentCertificate {
 #[derive(Debug, Serialize)]
 pub(crate) struct Revoked {
     pub(crate) agents: Vec<String>,
+    /// Those of them that had been revoked before.
+    pub(crate) already: Vec<String>,
     pub(crate) certificates: u64,
     pub(crate) enforcers: u32,
     pub(crate) confirmed: u32,
@@ -250,9 +252,11 @@ impl From<proto::RevokeResponse> for Revoked {
             in_force_ms,
             record,
             silent,
+            already,
         } = answer;
         Self {
             agents,
+            already,
             certificates,
             enforcers,
             confirmed,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentca_identity::profile::RevocationReason;
 use agentca_identity::serial::Serial;
+use agentca_identity::spiffe::SpiffeId;
 use agentca_proto as proto;
 use agentca_proto::revoke_request::Target;
 
@@ -55,13 +56,10 @@ pub(super) async fn revoke(
         silent,
         in_force,
     } = waited;
+    let uris = |ids: &[SpiffeId]| ids.iter().map(ToString::to_string).collect();
     Ok(proto::RevokeResponse {
-        agents: submitted
-            .outcome
-            .agents
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        agents: uris(&submitted.outcome.agents),
+        already: uris(&submitted.outcome.already),
         certificates: submitted.outcome.certificates,
         enforcers,
         confirmed,

@@ -52,6 +52,28 @@ fn issued_files_are_what_other_programs_take() {
 }
 
 #[test]
+fn a_first_issue_names_everything_that_is_missing_at_once() {
+    let lab = Lab::serving();
+    let issue = ["issue", "support-01", "--out", "out"];
+    lab.agentca(&issue).fails(
+        1,
+        &[
+            "prod/support-01",
+            "give `--owner`, `--scope` and `--trust` too",
+        ],
+    );
+    lab.agentca(&["issue", "support-01", "--trust", "L2"])
+        .fails(
+            2,
+            &["`--out`; an agent that is new also needs `--owner`, `--scope`"],
+        );
+    let owned = [&issue[..], &["--owner", "alice@example.org"]].concat();
+    lab.agentca(&owned)
+        .fails(1, &["give `--scope` and `--trust` too"]);
+    assert!(!lab.path("out").exists());
+}
+
+#[test]
 fn nothing_is_overwritten_unless_forced() {
     let lab = Lab::serving();
     lab.issue("support-01", "out");
@@ -174,8 +196,27 @@ fn a_revoked_agent_is_refused_until_it_is_reinstated() {
     let told = lab
         .agentca(&["revoke", "support-01", "--reason", "key-compromise"])
         .done();
-    assert!(told.starts_with("in force at 0 of 0 enforcers, "), "{told}");
-    assert!(told.trim_end().ends_with(" ms"), "{told}");
+    let revoked = "revoked spiffe://example.org/prod/agent/support-01, 1 certificate, record ";
+    let [first, last] = told.lines().collect::<Vec<_>>()[..] else {
+        panic!("{told}")
+    };
+    let record: u64 = first.strip_prefix(revoked).unwrap().parse().unwrap();
+    assert!(last.starts_with("in force at 0 of 0 enforcers, "), "{told}");
+    assert!(last.ends_with(" ms"), "{told}");
+    // Nothing new is written the second time.
+    let again = lab.agentca(&["revoke", "support-01"]).done();
+    let already = "spiffe://example.org/prod/agent/support-01 was revoked already, record ";
+    assert!(
+        again.starts_with(&format!("{already}{record}\n")),
+        "{again}"
+    );
+    assert!(
+        again.contains("\nin force at 0 of 0 enforcers, "),
+        "{again}"
+    );
+    let again = lab.agentca(&["revoke", "support-01", "--json"]).json();
+    assert_eq!(again["already"], again["agents"]);
+    assert_eq!(again["record"], record);
     lab.agentca(&["renew", "out"]).fails(1, &["revoked"]);
     let again = ["issue", "support-01", "--out", "out", "--force"];
     let before = lab.read("out/agent.crt");
@@ -208,10 +249,25 @@ fn one_certificate_or_a_whole_owner_can_be_revoked() {
     assert_eq!(shown["status"], "active");
     assert_eq!(shown["certificates"][0]["status"], "revoked");
 
+    let again = lab.agentca(&["revoke", "--serial", &printed]).done();
+    assert!(again.contains("was revoked already, record "), "{again}");
+
+    lab.agentca(&["revoke", "support-02"]).done();
     let told = lab
         .agentca(&["revoke", "--owner", "alice@example.org"])
         .done();
-    assert!(told.contains("/prod/agent/support-01") && told.contains("/prod/agent/support-02"));
+    assert!(
+        told.contains("revoked spiffe://example.org/prod/agent/support-01\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("/prod/agent/support-02 was revoked already\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("ended 0 certificates, newest record "),
+        "{told}"
+    );
     let agents = lab.agentca(&["agent", "list", "--json"]).json();
     assert!(
         agents
@@ -282,8 +338,10 @@ fn the_daemon_renews_before_the_end_and_ends_when_told() {
     lab.agentca(&["issue", "support-01", "--ttl", "3s", "--out", "out"])
         .done();
     let first = lab.read("out/agent.crt");
+    let said = std::fs::File::create(lab.path("said")).unwrap();
     let mut daemon = lab
         .command(&["renew", "out", "--daemon", "--exec", "echo >> runs"])
+        .stdout(said)
         .spawn()
         .unwrap();
     lab.until("renewed twice", || {
@@ -292,4 +350,13 @@ fn the_daemon_renews_before_the_end_and_ends_when_told() {
     assert_ne!(lab.read("out/agent.crt"), first);
     lab.tool("kill", &["-TERM", &daemon.id().to_string()]);
     assert!(daemon.wait().unwrap().success());
+    let said = lab.read("said");
+    let mut lines = said.lines();
+    for begins in [
+        "next renewal of out at 20",
+        "renewed spiffe://",
+        "next renewal of out at 20",
+    ] {
+        assert!(lines.next().unwrap().starts_with(begins), "{said}");
+    }
 }

@@ -118,6 +118,9 @@ pub struct RevokeResponse {
     /// Enforcers silent for longer than their stale_after: they deny everything and are not waited for.
     #[prost(string, repeated, tag = "8")]
     pub silent: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Those of the agents that had been revoked before: nothing was written for them.
+    #[prost(string, repeated, tag = "9")]
+    pub already: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReinstateRequest {

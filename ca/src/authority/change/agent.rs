@@ -43,23 +43,24 @@ impl Change for SetGrant {
         self.caller.demand(PersonRole::Issuer, state, clock)?;
         let (handle, agent) = state.select(self.environment.as_ref(), &self.name)?;
         let standing = agent.grant.as_ref().map(|standing| &standing.grant);
-        let first = |missing| Refusal::FirstIssue {
-            agent: handle.clone(),
-            missing,
+        let scopes = self.scopes.or_else(|| standing.map(|g| g.scopes.clone()));
+        let max_trust = self.max_trust.or_else(|| standing.map(|g| g.max_trust));
+        let max_lifetime = self
+            .max_lifetime
+            .or_else(|| standing.map(|g| g.max_lifetime));
+        let needed = [
+            ("`--scope`", scopes.is_some()),
+            ("`--trust`", max_trust.is_some()),
+            ("`--ttl`", max_lifetime.is_some()),
+        ];
+        let (Some(scopes), Some(max_trust), Some(max_lifetime)) = (scopes, max_trust, max_lifetime)
+        else {
+            return Err(Refusal::first_issue(handle, &needed));
         };
         let grant = Grant {
-            scopes: self
-                .scopes
-                .or_else(|| standing.map(|g| g.scopes.clone()))
-                .ok_or_else(|| first("scopes"))?,
-            max_trust: self
-                .max_trust
-                .or_else(|| standing.map(|g| g.max_trust))
-                .ok_or_else(|| first("trust level"))?,
-            max_lifetime: self
-                .max_lifetime
-                .or_else(|| standing.map(|g| g.max_lifetime))
-                .ok_or_else(|| first("lifetime"))?,
+            scopes,
+            max_trust,
+            max_lifetime,
             groups: self
                 .groups
                 .or_else(|| standing.map(|g| g.groups.clone()))

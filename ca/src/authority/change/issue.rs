@@ -98,15 +98,15 @@ impl PlanIssue {
             groups,
             ..
         } = self;
-        let missing = |missing| Refusal::FirstIssue {
-            agent: agent.clone(),
-            missing,
+        let owner = owner.or(registered.cloned());
+        let needed = [
+            ("`--owner`", owner.is_some()),
+            ("`--scope`", scopes.is_some()),
+            ("`--trust`", trust.is_some()),
+        ];
+        let (Some(owner), Some(scopes), Some(trust)) = (owner, scopes, trust) else {
+            return Err(Refusal::first_issue(agent, &needed));
         };
-        let owner = owner
-            .or(registered.cloned())
-            .ok_or_else(|| missing("owner"))?;
-        let scopes = scopes.ok_or_else(|| missing("scopes"))?;
-        let trust = trust.ok_or_else(|| missing("trust level"))?;
         let lifetime = lifetime.unwrap_or(self.default_lifetime);
         let max_lifetime = lifetime.max(self.default_lifetime);
         let id = agent.agent(state.trust_domain());

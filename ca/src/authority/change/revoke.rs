@@ -40,6 +40,8 @@ pub enum RevokeTarget {
 pub struct Revoked {
     /// Agents that are suspended now.
     pub agents: Vec<SpiffeId>,
+    /// Those of them that had been revoked before.
+    pub already: Vec<SpiffeId>,
     /// Certificates that ended by this.
     pub certificates: u64,
     /// What enforcers must have reached for it to be in force, when it happened earlier.
@@ -92,6 +94,7 @@ impl Revoke {
         let id = handle.agent(state.trust_domain());
         decision.outcome.agents.push(id.clone());
         if let Some(earlier) = agent.revoked {
+            decision.outcome.already.push(id);
             decision
                 .outcome
                 .earlier
