@@ -3,6 +3,8 @@
 //! [`RawConfig`] is the file as written, unknown keys refused; [`Config`] is the same after every
 //! value was checked. Whatever is wrong stops the start and names the key.
 
+mod written;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use agentca_identity::name::{DnsName, TrustDomain};
 use agentca_identity::profile::lifetime;
 use serde::Deserialize;
+
+pub(crate) use self::written::new_file;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "agentca.toml";

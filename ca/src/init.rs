@@ -20,9 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::authority::change::SignedCredential;
 use crate::authority::event::Event;
-use crate::config::{
-    self, ConfigError, DEFAULT_HTTP_LISTEN, DEFAULT_LISTEN, Lifetimes, check_public_url,
-};
+use crate::config::{self, ConfigError, DEFAULT_HTTP_LISTEN, Lifetimes, check_public_url};
 use crate::keys::{Credential, KeyError, KeyFolder, KeyName, create_file};
 use crate::mint::{Mint, MintError, Minted};
 
@@ -63,7 +61,7 @@ pub enum InitError {
     #[error("`{0}` is not empty; an authority is never overwritten, choose another directory")]
     NotEmpty(PathBuf),
     /// A file cannot be written.
-    #[error("`{path}`: {source}")]
+    #[error("could not write `{path}`: {source}")]
     Io {
         /// Which file.
         path: PathBuf,
@@ -94,9 +92,30 @@ pub enum InitError {
 /// moved into place at the end, so that a crash leaves no half of an authority.
 pub fn create(data: &Path, options: InitOptions) -> Result<Initialised, InitError> {
     let workshop = Workshop::open(data)?;
-    let made = build(&workshop.path, options)?;
+    let made = build(&workshop.path, options).map_err(|error| error.placed(&workshop, data))?;
     workshop.move_to(data)?;
     Ok(made)
+}
+
+impl InitError {
+    /// What went wrong in the workshop, said of the place that people know.
+    fn placed(self, Workshop { path: workshop }: &Workshop, data: &Path) -> Self {
+        match self {
+            Self::Io { path, source } | Self::Key(KeyError::Io { path, source }) => {
+                let path = match path.strip_prefix(workshop) {
+                    Ok(below) if below.as_os_str().is_empty() => data.to_owned(),
+                    Ok(below) => data.join(below),
+                    Err(_) => path,
+                };
+                Self::Io { path, source }
+            }
+            Self::Log(said) => {
+                let (workshop, data) = (workshop.display(), data.display());
+                Self::Log(said.replace(&workshop.to_string(), &data.to_string()))
+            }
+            other => other,
+        }
+    }
 }
 
 /// The directory in which an authority is made; gone with everything in it unless moved.
@@ -122,7 +141,7 @@ impl Workshop {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .map_err(io_error(&path))?;
+            .map_err(io_error(data))?;
         Ok(Self { path })
     }
 
@@ -184,7 +203,8 @@ fn build(path: &Path, options: InitOptions) -> Result<Initialised, InitError> {
         name: admin,
     };
     let person = mint.person(admin.clone(), Roles::all(), admin_key.public_key())?;
-    write_config(path, &trust_domain, &dns, public_url.as_deref())?;
+    let text = config::new_file(&trust_domain, &dns, public_url.as_deref());
+    create_file(&path.join(config::FILE), 0o644, text.as_bytes())?;
     let admin_chain = mint.chain(&person);
     let by = SpiffeId::Authority {
         trust_domain: trust_domain.clone(),
@@ -345,30 +365,6 @@ pub(crate) fn server_hosts(dns: &[DnsName]) -> (Vec<DnsName>, Vec<IpAddr>) {
             IpAddr::V6(Ipv6Addr::LOCALHOST),
         ],
     )
-}
-
-fn write_config(
-    path: &Path,
-    trust_domain: &TrustDomain,
-    dns: &[String],
-    public_url: Option<&str>,
-) -> Result<(), InitError> {
-    let mut text = String::from(
-        "# The authority's configuration; `agentca serve --help` and the README say more.\n",
-    );
-    let quoted = |value: &str| toml::Value::String(value.to_owned()).to_string();
-    text += &format!("trust_domain = {}\n", quoted(trust_domain.as_str()));
-    text += &format!("listen = {}\n", quoted(DEFAULT_LISTEN));
-    text += &format!("http_listen = {}\n", quoted(DEFAULT_HTTP_LISTEN));
-    if let Some(url) = public_url {
-        text += &format!("public_url = {}\n", quoted(url));
-    }
-    if !dns.is_empty() {
-        let names: Vec<String> = dns.iter().map(|name| quoted(name)).collect();
-        text += &format!("dns = [{}]\n", names.join(", "));
-    }
-    create_file(&path.join(config::FILE), 0o644, text.as_bytes())?;
-    Ok(())
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> InitError {
