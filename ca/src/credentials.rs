@@ -24,6 +24,7 @@ use agentca_identity::time::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::client::Issued;
+use crate::keys::{KeyError, read_passphrase};
 use crate::staging::{Existing, Readers, Staging, StagingError};
 
 /// The root, in every folder.
@@ -43,6 +44,13 @@ pub(crate) enum CredentialError {
         .0.display()
     )]
     Locked(PathBuf),
+    #[error(transparent)]
+    Passphrase(#[from] KeyError),
+    #[error(
+        "{source}; {} names that file, `--passphrase-file` names another",
+        noted.display()
+    )]
+    NotedPassphrase { noted: PathBuf, source: KeyError },
     #[error("{} does not belong to {}", key.display(), certificate.display())]
     Mismatch { key: PathBuf, certificate: PathBuf },
     #[error(
@@ -53,8 +61,31 @@ pub(crate) enum CredentialError {
     NoDefault(PathBuf),
     #[error("neither HOME nor XDG_CONFIG_HOME is set, give a folder with `--credentials`")]
     NoHome,
-    #[error("{} holds no certificate of an agent, a person or an enforcer", .0.display())]
+    #[error(
+        "{} holds no certificate of an agent, a person or an enforcer (agent.crt, person.crt or \
+         tls.crt), give a folder that `agentca` wrote",
+        .0.display()
+    )]
     NotAFolder(PathBuf),
+    #[error("{} is a file, give the folder that it lies in", .0.display())]
+    File(PathBuf),
+    #[error("there is no folder {}, give one that `agentca` wrote", .0.display())]
+    NoFolder(PathBuf),
+    #[error("{} is no root certificate: {detail}; give the ca.crt of any folder that `agentca` wrote", path.display())]
+    NotARoot { path: PathBuf, detail: String },
+    #[error(
+        "{} is the folder of {}, and only people administer: leave `--credentials` out, or give a \
+         person's folder, that `agentca init` or `agentca person add` wrote",
+        folder.display(),
+        holder.described()
+    )]
+    NotAPerson { folder: PathBuf, holder: Holder },
+    #[error(
+        "there is no person.crt in {}: `--credentials` names a folder that `agentca init` or \
+         `agentca person add` wrote",
+        .0.display()
+    )]
+    Nobody(PathBuf),
     #[error("the authority answered with a certificate that does not verify: {0}")]
     Answer(String),
     #[error("could not make a key: {0}")]
@@ -72,10 +103,24 @@ pub(crate) enum Holder {
 impl Holder {
     /// The holder whose certificate lies in `folder`.
     pub(crate) fn of(folder: &Path) -> Result<Self, CredentialError> {
+        if folder.is_file() {
+            return Err(CredentialError::File(folder.to_owned()));
+        }
+        if !folder.exists() {
+            return Err(CredentialError::NoFolder(folder.to_owned()));
+        }
         [Self::Person, Self::Agent, Self::Enforcer]
             .into_iter()
             .find(|holder| folder.join(holder.certificate()).exists())
             .ok_or_else(|| CredentialError::NotAFolder(folder.to_owned()))
+    }
+
+    fn described(self) -> &'static str {
+        match self {
+            Self::Person => "a person",
+            Self::Agent => "an agent",
+            Self::Enforcer => "an enforcer",
+        }
     }
 
     pub(crate) fn certificate(self) -> &'static str {
@@ -127,6 +172,14 @@ impl Credential {
             Some(folder) => folder.to_owned(),
             None => Store::open()?.default_folder()?,
         };
+        match Holder::of(&folder) {
+            Ok(Holder::Person) => {}
+            Ok(holder) => return Err(CredentialError::NotAPerson { folder, holder }),
+            Err(CredentialError::NotAFolder(folder)) => {
+                return Err(CredentialError::Nobody(folder));
+            }
+            Err(error) => return Err(error),
+        }
         Self::load(&folder, Holder::Person, passphrase_file)
     }
 
@@ -182,7 +235,12 @@ pub(crate) fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, CredentialError> {
 
 /// The root certificate of a file.
 pub(crate) fn read_anchor(path: &Path) -> Result<TrustAnchor, CredentialError> {
-    TrustAnchor::from_pem(&read(path)?).map_err(unusable(path))
+    let refused = |detail: String| CredentialError::NotARoot {
+        path: path.to_owned(),
+        detail,
+    };
+    let text = fs::read_to_string(path).map_err(|e| refused(e.to_string()))?;
+    TrustAnchor::from_pem(&text).map_err(|e| refused(e.to_string()))
 }
 
 /// The first certificate of a file.
@@ -197,30 +255,23 @@ pub(crate) fn read_key(
     path: &Path,
     passphrase_file: Option<&Path>,
 ) -> Result<(PrivateKey, Option<Zeroizing<String>>), CredentialError> {
+    let given = passphrase_file.map(read_passphrase).transpose()?;
     let text = Zeroizing::new(read(path)?);
     if !text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
         return Ok((PrivateKey::from_pem(&text).map_err(unusable(path))?, None));
     }
     let noted = path.with_file_name(PASSPHRASE);
-    let passphrase = match passphrase_file {
-        Some(file) => read_passphrase(file)?,
+    let passphrase = match given {
+        Some(passphrase) => passphrase,
         None => match fs::read_to_string(&noted) {
-            Ok(file) => read_passphrase(Path::new(file.trim_end_matches('\n')))?,
+            Ok(file) => read_passphrase(Path::new(file.trim_end_matches('\n')))
+                .map_err(|source| CredentialError::NotedPassphrase { noted, source })?,
             Err(_) => return Err(CredentialError::Locked(path.to_owned())),
         },
     };
     let key =
         PrivateKey::from_encrypted_pem(&text, passphrase.as_bytes()).map_err(unusable(path))?;
     Ok((key, Some(passphrase)))
-}
-
-/// The first line of a file.
-pub(crate) fn read_passphrase(file: &Path) -> Result<Zeroizing<String>, CredentialError> {
-    let text = Zeroizing::new(read(file)?);
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
-        _ => Err(unusable(file)("its first line, the passphrase, is empty")),
-    }
 }
 
 /// The PEM text of a key, encrypted when there is a passphrase.

@@ -83,6 +83,19 @@ pub enum KeyError {
         /// What is wrong.
         source: CryptoError,
     },
+    /// A key is encrypted, and nobody said with what.
+    #[error(
+        "the key `{0}` is encrypted; give the file with its passphrase with `--passphrase-file`"
+    )]
+    Locked(PathBuf),
+    /// What `--passphrase-file` names holds no passphrase.
+    #[error("the passphrase file `{path}` {why}; its first line has to be the passphrase")]
+    Passphrase {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A file does not hold certificates.
     #[error("`{path}`: {source}")]
     Pem {
@@ -221,6 +234,7 @@ impl KeyFolder {
             Some(passphrase) if encrypted => {
                 PrivateKey::from_encrypted_pem(&text, passphrase.as_bytes())
             }
+            None if encrypted => return Err(KeyError::Locked(path)),
             _ => PrivateKey::from_pem(&text),
         }
         .map_err(|source| KeyError::Key { path, source })
@@ -244,17 +258,20 @@ impl KeyFolder {
     }
 }
 
-/// The passphrase in the first line of a file.
+/// The passphrase in the first line of a file; an empty one is none.
 pub fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    let refused = |why: String| KeyError::Passphrase {
+        path: path.to_owned(),
+        why,
+    };
     let text = std::fs::read_to_string(path)
         .map(Zeroizing::new)
-        .map_err(|source| KeyError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-    Ok(Zeroizing::new(
-        text.lines().next().unwrap_or_default().to_owned(),
-    ))
+        .map_err(|source| refused(format!("cannot be read ({source})")))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
+        Some(_) => Err(refused("begins with an empty line".to_owned())),
+        None => Err(refused("is empty".to_owned())),
+    }
 }
 
 /// Writes a file that must not exist yet, and syncs it.

@@ -63,6 +63,12 @@ pub enum ServeError {
     /// The log's folder cannot be used.
     #[error("the log cannot be used: {0}")]
     Store(#[from] StoreError),
+    /// Another process has the log open.
+    #[error(
+        "another process runs on `{0}`, probably another `agentca serve`: end that one first, or \
+         give this one another folder with `--data`"
+    )]
+    InUse(PathBuf),
     /// The log is damaged or not ours.
     #[error("the log cannot be opened: {0}")]
     Log(#[from] OpenError),
@@ -83,7 +89,8 @@ pub enum ServeError {
     Renewal(#[from] RenewalError),
     /// An address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {source}; choose another with `--listen` or `--http-listen`"
+        "cannot listen on {address}: {source}; end whoever listens there, perhaps another `agentca \
+         serve`, or choose another with `--listen` or `--http-listen`"
     )]
     Listen {
         /// Which.
@@ -180,7 +187,7 @@ impl Running {
             key: keys.log.key.clone(),
             chain: keys.log.chain.clone(),
         };
-        let store = FileStore::open(&data.join("log"))?;
+        let store = FileStore::open(&data.join("log")).map_err(|e| unopened(data, e))?;
         let (log, recovery) = Log::open(Arc::new(store), &log_signer)?;
         tracing::info!(?recovery, "the log is open");
         let (state, index) = load(&log, config, &data.join("index"))?;
@@ -445,6 +452,14 @@ fn watch_durable(log: &Log, index: &IndexWriter) -> watch::Receiver<u64> {
         let _failed = queue.send(Message::Durable(size));
     }));
     durable
+}
+
+/// A lock that is held is told apart from a log that cannot be read.
+fn unopened(data: &Path, error: StoreError) -> ServeError {
+    match error.source.kind() {
+        std::io::ErrorKind::WouldBlock => ServeError::InUse(data.to_owned()),
+        _ => ServeError::Store(error),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -85,7 +85,7 @@ impl Staging {
         DirBuilder::new()
             .mode(0o700)
             .create(&aside)
-            .map_err(failed(&aside))?;
+            .map_err(failed(target))?;
         Ok(Self {
             target: target.to_owned(),
             aside,
@@ -291,6 +291,14 @@ mod tests {
         assert!(staging.commit().is_err());
         assert_eq!(files(home.path()), ["a", "c"]);
         assert_eq!(fs::read(home.path().join("a")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_as_it_was_given() {
+        // Nobody makes folders there.
+        let refused = Staging::prepare(Path::new("/proc/agent"), &["a"], Existing::Refuse);
+        let said = refused.unwrap_err().to_string();
+        assert!(said.starts_with("could not write /proc/agent: "), "{said}");
     }
 
     #[test]

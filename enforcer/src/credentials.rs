@@ -152,7 +152,11 @@ pub(crate) const FILES: [&str; 9] = [
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// It cannot be read.
-    #[error("{}: {source}; write the folder with `agentca enforcer add NAME --env ENV --dns HOST --out DIR`", .path.display())]
+    #[error(
+        "{}: {source}; correct `identity_dir`, or write the folder with \
+         `agentca enforcer add NAME --env ENV --dns HOST --out DIR`",
+        .path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,

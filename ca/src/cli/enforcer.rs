@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use agentca_identity::name::{DnsName, Environment};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::args::{AgentRef, Connection};
 use super::{Failure, existing, select};
-use crate::client::Client;
+use crate::client::{Client, EnforcerState};
 use crate::enrol::{EnrolError, Enrolment, NewEnforcer};
 use crate::output::{Format, Table, printable};
 
@@ -22,7 +22,7 @@ pub(super) enum EnforcerCommand {
 
 /// Add an enforcer: write its certificates and keys, and where the authority's log stands.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("names").required(true).multiple(true).args(["dns", "ip"]), after_help = "\
 Examples:
   agentca enforcer add edge-1 --env prod --dns localhost --ip 127.0.0.1 --out ./edge-1
   agentca enforcer add edge-1 --dns localhost --new-log --force --out ./edge-1
@@ -60,7 +60,10 @@ pub(super) struct AddArgs {
 #[command(after_help = "\
 Examples:
   agentca enforcer list
-  agentca enforcer list --json")]
+  agentca enforcer list --json
+
+IN FORCE is the status number that an enforcer has confirmed, of the newest of its environment.
+LAST SEEN counts from the authority's last start.")]
 pub(super) struct ListArgs {
     #[command(flatten)]
     format: Format,
@@ -90,11 +93,6 @@ pub(super) async fn run(command: &EnforcerCommand, connection: &Connection) -> R
 }
 
 async fn add(args: &AddArgs, connection: &Connection) -> Result<(), Failure> {
-    if args.dns.is_empty() && args.ip.is_empty() {
-        return Err(Failure::usage(
-            "give a name that clients call it by, with `--dns` or `--ip`",
-        ));
-    }
     let environment = match args.name.environment(args.env.as_ref())? {
         Some(environment) => environment,
         None => "prod".parse().map_err(Failure::usage)?,
@@ -141,9 +139,7 @@ async fn list(args: &ListArgs, connection: &Connection) -> Result<(), Failure> {
                 enforcer.name.clone(),
                 enforcer.state().to_owned(),
                 format!("{} of {}", enforcer.confirmed, enforcer.newest),
-                enforcer
-                    .last_seen
-                    .map_or("never".to_owned(), |seen| seen.rfc3339()),
+                last_seen(enforcer),
                 names.join(" "),
                 format!("{} ({})", enforcer.log_origin, enforcer.log_size),
             ]);
@@ -151,6 +147,16 @@ async fn list(args: &ListArgs, connection: &Connection) -> Result<(), Failure> {
         table.write(out)
     })?;
     Ok(())
+}
+
+/// The authority remembers who was there only for as long as it runs; a log that was witnessed
+/// tells that its enforcer was there before.
+fn last_seen(enforcer: &EnforcerState) -> String {
+    match enforcer.last_seen {
+        Some(seen) => seen.rfc3339(),
+        None if enforcer.log_size > 0 => "before this start".to_owned(),
+        None => "not since this start".to_owned(),
+    }
 }
 
 async fn remove(args: &RemoveArgs, connection: &Connection) -> Result<(), Failure> {

@@ -62,6 +62,8 @@ impl From<ClientError> for Failure {
                 Self::Unreachable(error.to_string())
             }
             ClientError::Untrusted { .. }
+            | ClientError::NotTls { .. }
+            | ClientError::AnotherRole { .. }
             | ClientError::Rejected { .. }
             | ClientError::Refused { .. }
             | ClientError::Tls(_) => Self::Refused(error.to_string()),

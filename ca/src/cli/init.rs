@@ -14,6 +14,7 @@ use super::args::Connection;
 use crate::credentials::{self, Holder, ROOT, Store};
 use crate::init::{InitOptions, Initialised};
 use crate::inspect::hex;
+use crate::keys::read_passphrase;
 use crate::staging::{Existing, Readers, Staging};
 
 /// Make a new authority and its first person.
@@ -51,8 +52,9 @@ pub(super) struct InitArgs {
 pub(super) fn run(args: &InitArgs, connection: &Connection) -> Result<(), Failure> {
     let passphrase_file = connection.passphrase_file();
     let passphrase = passphrase_file
-        .map(credentials::read_passphrase)
-        .transpose()?;
+        .map(read_passphrase)
+        .transpose()
+        .map_err(Failure::refused)?;
     let place = Place::prepare(connection.credentials.as_deref(), passphrase_file)?;
     let made = crate::init::create(
         &args.data,

@@ -102,7 +102,8 @@ fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failur
 Examples:
   agentca init --trust-domain example.org --data ./pki
   agentca serve --data ./pki
-  agentca issue support-01 --owner alice@example.org --scope payments:read --trust L2 --out ./support-01
+  agentca issue support-01 --owner alice@example.org --scope payments:read --trust L2 \\
+      --out ./support-01
   agentca revoke support-01 --reason key-compromise
 
 Exit codes:
@@ -125,27 +126,48 @@ enum Command {
     Revoke(revoke::RevokeArgs),
     Reinstate(revoke::ReinstateArgs),
     /// List agents, show one, or change what it may be issued.
+    #[command(after_help = "\
+Examples:
+  agentca agent list
+  agentca agent show support-01 --json
+  agentca agent grant support-01 --scope payments:read,payments:refund")]
     Agent {
         #[command(subcommand)]
         command: agent::AgentCommand,
     },
     /// Add, list or remove enforcers.
+    #[command(after_help = "\
+Examples:
+  agentca enforcer add edge-1 --env prod --dns localhost --ip 127.0.0.1 --out ./edge-1
+  agentca enforcer list
+  agentca enforcer remove edge-1")]
     Enforcer {
         #[command(subcommand)]
         command: enforcer::EnforcerCommand,
     },
     /// Add people who may administer.
+    #[command(after_help = "\
+Example:
+  agentca person add bob --role responder --out ./bob")]
     Person {
         #[command(subcommand)]
         command: person::PersonCommand,
     },
     Inspect(inspect::InspectArgs),
     /// Fetch and check certificate revocation lists.
+    #[command(after_help = "\
+Example:
+  agentca crl get")]
     Crl {
         #[command(subcommand)]
         command: crl::CrlCommand,
     },
     /// Verify, read and prove from a log's directory, without asking anybody.
+    #[command(after_help = "\
+Examples:
+  agentca log verify ./edge-1-data/log --root support-01/ca.crt
+  agentca log show ./edge-1-data/log
+  agentca log prove ./edge-1-data/log 42 --root ca.crt --out 42.proof --record 42.json")]
     Log {
         #[command(subcommand)]
         command: log::LogCommand,

@@ -20,7 +20,11 @@ Examples:
   agentca serve --data ./pki --listen 0.0.0.0:7443 --http-listen 0.0.0.0:7080
 
 gRPC over mutual TLS is on --listen; the root, CRLs, checkpoint, hash tiles, /healthz and /metrics
-are on --http-listen, in plain HTTP. AGENTCA_LOG sets what is logged, like info or agentca=debug.")]
+are on --http-listen, in plain HTTP. agentca.toml in the folder has every other setting, with its
+default and what it is for.
+
+Environment:
+  AGENTCA_LOG  what is logged: error, warn, info (the default), debug, or agentca=debug")]
 pub(super) struct ServeArgs {
     /// The folder that `agentca init` made.
     #[arg(long, value_name = "DIR")]
@@ -34,7 +38,7 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs, connection: &Connection) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_env("AGENTCA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = log_filter(std::env::var(LOG).ok().as_deref())?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -58,6 +62,19 @@ pub(super) fn run(args: &ServeArgs, connection: &Connection) -> Result<(), Failu
                 .map_err(Failure::refused)
         })
 }
+
+/// What is logged: `info` unless set.
+fn log_filter(set: Option<&str>) -> Result<EnvFilter, Failure> {
+    let text = set.filter(|text| !text.is_empty()).unwrap_or("info");
+    EnvFilter::try_new(text).map_err(|error| {
+        Failure::usage(format!(
+            "{LOG}=`{text}`: {error}; write it like info, or agentca=debug"
+        ))
+    })
+}
+
+/// The environment variable that says what is logged, the same for every program of ours.
+const LOG: &str = "AGENTCA_LOG";
 
 /// The signals that end the program.
 struct Asked {

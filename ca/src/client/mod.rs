@@ -8,7 +8,9 @@ mod calls;
 mod stream;
 mod url;
 
-pub(crate) use answers::{Agent, CertificateStatus, EnforcerAdded, Grant, Issued, Revoked};
+pub(crate) use answers::{
+    Agent, CertificateStatus, EnforcerAdded, EnforcerState, Grant, Issued, Revoked,
+};
 pub(crate) use calls::{EnforcerOrder, GrantChange, IssueOrder, RevokeTarget, Signer};
 pub(crate) use url::AuthorityUrl;
 
@@ -48,6 +50,18 @@ pub(crate) enum ClientError {
          `--url` and `--credentials`"
     )]
     Untrusted { url: AuthorityUrl, detail: String },
+    #[error(
+        "whoever answers at {url} is not the authority, it does not speak TLS; if that is the \
+         authority's plain HTTP port, give the one of `agentca serve --listen` with `--url` (7443 \
+         unless set)"
+    )]
+    NotTls { url: AuthorityUrl },
+    #[error(
+        "whoever answers at {url} is not the authority, its certificate is another's; if that is \
+         an enforcer, give the address of `agentca serve --listen` with `--url` (port 7443 \
+         unless set)"
+    )]
+    AnotherRole { url: AuthorityUrl },
     #[error("the authority at {url} does not accept this credential: {detail}")]
     Rejected {
         url: AuthorityUrl,
@@ -167,12 +181,23 @@ fn lost(
 }
 
 fn refused_handshake(url: &AuthorityUrl, error: &rustls::Error) -> ClientError {
-    use rustls::{AlertDescription as Alert, Error};
+    use rustls::{AlertDescription as Alert, CertificateError, Error};
     let detail = match error {
-        Error::AlertReceived(Alert::CertificateExpired) => "its certificate has expired",
-        Error::AlertReceived(Alert::CertificateRevoked) => "its certificate is revoked",
-        Error::AlertReceived(Alert::UnknownCA) => "it comes from another authority",
+        Error::AlertReceived(Alert::CertificateExpired) => {
+            "its certificate has expired, have a new one issued"
+        }
+        Error::AlertReceived(Alert::CertificateRevoked) => {
+            "its certificate is revoked, have a new one issued"
+        }
+        Error::AlertReceived(Alert::UnknownCA) => {
+            "it comes from another authority, check `--url` and `--credentials`"
+        }
         Error::AlertReceived(_) => "its certificate is not admitted",
+        Error::InvalidMessage(_) => return ClientError::NotTls { url: url.clone() },
+        // Issued under our root, and not to the authority.
+        Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+            return ClientError::AnotherRole { url: url.clone() };
+        }
         _ => {
             return ClientError::Untrusted {
                 url: url.clone(),

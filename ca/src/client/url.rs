@@ -32,7 +32,9 @@ impl FromStr for AuthorityUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not like https://127.0.0.1:7443");
+        let wrong = || {
+            format!("`{text}` is not like https://127.0.0.1:7443, where `agentca serve` listens")
+        };
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?;
         let bare = uri.path_and_query().is_none_or(|p| p.as_str() == "/");

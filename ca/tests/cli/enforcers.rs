@@ -109,7 +109,11 @@ fn lists_say_who_is_there() {
     assert_eq!(enforcer["connected"], false);
     assert_eq!(enforcer["last_seen"], serde_json::Value::Null);
     assert!(enforcer["newest"].as_u64() > Some(0));
-    assert!(lab.agentca(&["enforcer", "list"]).done().contains("edge-1"));
+    let table = lab.agentca(&["enforcer", "list"]).done();
+    assert!(
+        table.contains("edge-1") && table.contains("not since this start"),
+        "{table}"
+    );
 
     lab.agentca(&["enforcer", "remove", "edge-1"]).done();
     lab.agentca(&["renew", "edge-1"]).fails(1, &[]);

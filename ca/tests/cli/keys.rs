@@ -115,7 +115,7 @@ fn encrypted_keys_need_their_passphrase() {
     }
 
     lab.agentca(&["serve", "--data", "pki"])
-        .fails(1, &["passphrase"]);
+        .fails(1, &["is encrypted", "--passphrase-file"]);
     lab.agentca(&["serve", "--data", "pki", "--passphrase-file", "wrong"])
         .fails(1, &[]);
     lab.serve_with(&["--passphrase-file", "passphrase"]);
@@ -133,9 +133,42 @@ fn encrypted_keys_need_their_passphrase() {
             .contains("BEGIN ENCRYPTED PRIVATE KEY")
     );
     lab.agentca(&["agent", "list"]).done();
+    fs::rename(lab.path("passphrase"), lab.path("moved")).unwrap();
+    lab.agentca(&["agent", "list"])
+        .fails(1, &["cannot be read", "passphrase-file names that file"]);
+    fs::rename(lab.path("moved"), lab.path("passphrase")).unwrap();
     fs::remove_file(folder.join("passphrase-file")).unwrap();
     lab.agentca(&["agent", "list"])
         .fails(1, &["encrypted", "--passphrase-file"]);
     lab.agentca(&["agent", "list", "--passphrase-file", "passphrase"])
         .done();
+}
+
+#[test]
+fn a_passphrase_file_that_holds_none_is_refused() {
+    let lab = Lab::empty();
+    let init = ["init", "--trust-domain", "example.org", "--data"];
+    lab.agentca(&[&init[..], &["plain"]].concat()).done();
+    fs::write(lab.path("empty"), "").unwrap();
+    fs::write(lab.path("blank"), "\ncorrect horse\n").unwrap();
+    for (file, why) in [
+        ("nowhere", "cannot be read (No such file"),
+        ("empty", "is empty"),
+        ("blank", "begins with an empty line"),
+    ] {
+        let says = [
+            "the passphrase file",
+            file,
+            why,
+            "its first line has to be the passphrase",
+        ];
+        let given = ["--passphrase-file", file];
+        lab.agentca(&[&init[..], &["pki"], &given].concat())
+            .fails(1, &says);
+        lab.agentca(&[&["serve", "--data", "plain"], &given[..]].concat())
+            .fails(1, &says);
+        lab.agentca(&[&["agent", "list"], &given[..]].concat())
+            .fails(1, &says);
+    }
+    assert!(!lab.path("pki").exists());
 }

@@ -44,6 +44,10 @@ fn another_root_verifies_nothing() {
     let root = other.admin().join("ca.crt");
     let verify = ["log", "verify", "pki/log", "--root", root.to_str().unwrap()];
     assert_eq!(lab.agentca(&verify).code, 1);
+    for no_root in ["out", "out/agent.crt", "nowhere.crt"] {
+        lab.agentca(&["log", "verify", "pki/log", "--root", no_root])
+            .fails(1, &["is no root certificate", no_root, "give the ca.crt"]);
+    }
     assert_eq!(
         lab.agentca(&["log", "verify", "nowhere", "--root", "out/ca.crt"])
             .code,

@@ -76,6 +76,19 @@ fn an_agent_is_no_person_and_a_stranger_is_nobody() {
 }
 
 #[test]
+fn a_folder_that_is_not_a_person_s_is_told_apart() {
+    let lab = Lab::serving();
+    lab.issue("support-01", "out");
+    let list = |folder: &str| lab.agentca(&["agent", "list", "--credentials", folder]);
+    list("out").fails(1, &["out is the folder of an agent", "agentca person add"]);
+    list("out/agent.crt").fails(1, &["is a file", "folder"]);
+    list("nowhere").fails(1, &["no folder nowhere"]);
+    list("pki").fails(1, &["no person.crt in pki", "--credentials"]);
+    lab.agentca(&["renew", "out/agent.crt"])
+        .fails(1, &["is a file", "folder"]);
+}
+
+#[test]
 fn an_expired_certificate_is_told_apart_from_an_authority_that_is_away() {
     let lab = Lab::serving();
     lab.issue("support-01", "grant");

@@ -87,6 +87,13 @@ fn nonsense_is_a_usage_error() {
         &["revoke", "support", "--reason", "boredom"],
         &["agent", "grant", "support"],
         &["enforcer", "add", "edge-1", "--out", "out"],
+        &[
+            "revoke",
+            "--serial",
+            "3f0a6c1d2b4e5f60718293a4b5c6d7e8",
+            "--owner",
+            "alice",
+        ],
         &["agent", "list", "--url", "http://127.0.0.1:7443"],
         &[
             "crl",
@@ -105,6 +112,17 @@ fn nonsense_is_a_usage_error() {
 }
 
 #[test]
+fn what_is_missing_is_listed_at_once() {
+    let lab = Lab::empty();
+    lab.agentca(&["enforcer", "add", "edge-1"])
+        .fails(2, &["--out <DIR>", "--dns <NAME>|--ip <ADDRESS>"]);
+    lab.agentca(&["revoke"])
+        .fails(2, &["AGENT|--serial <HEX>|--owner <OWNER>"]);
+    lab.agentca(&["person", "add", "bob"])
+        .fails(2, &["--out <DIR>", "--role <ROLE>"]);
+}
+
+#[test]
 fn every_command_has_help_with_examples() {
     let lab = Lab::empty();
     for command in [
@@ -114,15 +132,20 @@ fn every_command_has_help_with_examples() {
         &["renew"],
         &["revoke"],
         &["reinstate"],
+        &["agent"],
         &["agent", "list"],
         &["agent", "show"],
         &["agent", "grant"],
+        &["enforcer"],
         &["enforcer", "add"],
         &["enforcer", "list"],
         &["enforcer", "remove"],
+        &["person"],
         &["person", "add"],
         &["inspect"],
+        &["crl"],
         &["crl", "get"],
+        &["log"],
         &["log", "verify"],
         &["log", "show"],
         &["log", "prove"],
@@ -183,6 +206,55 @@ fn somebody_else_there_is_not_the_authority() {
     lab.agentca(&["agent", "list"])
         .fails(1, &["is not the authority"]);
     answering.join().unwrap();
+}
+
+#[test]
+fn the_plain_http_port_is_told_apart_from_the_authority_s() {
+    let lab = Lab::serving();
+    let url = format!("https://{}", lab.http());
+    lab.agentca(&["agent", "list", "--url", &url]).fails(
+        1,
+        &[
+            &url,
+            "does not speak TLS",
+            "`agentca serve --listen`",
+            "7443",
+        ],
+    );
+}
+
+#[test]
+fn a_folder_in_use_and_an_address_in_use_are_told_apart() {
+    let lab = Lab::serving();
+    let serve = ["serve", "--data", "pki", "--listen"];
+    let (grpc, free) = (lab.grpc().to_string(), "127.0.0.1:0");
+    lab.agentca(&[&serve[..], &[free, "--http-listen", free]].concat())
+        .fails(1, &["another process runs on `pki`", "agentca serve"]);
+    lab.agentca(&[&serve[..], &[&grpc, "--http-listen", free]].concat())
+        .fails(1, &[&grpc, "--listen"]);
+}
+
+#[test]
+fn what_is_logged_is_understood_or_refused() {
+    let lab = Lab::empty();
+    lab.agentca(&INIT).done();
+    let mut serve = lab.command(&["serve", "--data", "pki"]);
+    said(serve.env("AGENTCA_LOG", "agentca=loud")).fails(2, &["AGENTCA_LOG", "agentca=debug"]);
+}
+
+#[test]
+fn what_cannot_be_written_is_named_as_it_was_given() {
+    let lab = Lab::empty();
+    // Nobody makes folders there.
+    let init = [
+        "init",
+        "--trust-domain",
+        "example.org",
+        "--data",
+        "/proc/pki",
+    ];
+    lab.agentca(&init)
+        .fails(1, &["could not write `/proc/pki`"]);
 }
 
 #[test]

@@ -19,8 +19,8 @@ impl ConfigErrors {
     /// Something about the file as a whole.
     pub(super) fn unreadable(file: &Path, source: &std::io::Error) -> Self {
         let message = format!(
-            "{source}; name the configuration with `--config FILE` (enforcer.example.toml shows \
-             every key)"
+            "{source}; name the configuration with `--config FILE` (enforcer/enforcer.example.toml, \
+             in the source tree, is one)"
         );
         Self::of(vec![ConfigError {
             key: "cannot be read".to_owned(),

@@ -292,6 +292,32 @@ fn exit_codes_say_what_happened() {
 }
 
 #[test]
+fn an_enforcer_is_told_apart_from_the_authority() {
+    let lab = Lab::with_authority();
+    let enforcer = lab.enforcer("edge-1");
+    let listed = lab.agentca(&["enforcer", "list"]);
+    assert!(listed.stdout.contains("connected"), "{listed}");
+    let url = format!("https://{}", enforcer.address());
+    let said = lab
+        .try_agentca(&["agent", "list", "--url", &url])
+        .must_end_with(1);
+    assert!(
+        said.stderr.contains("is not the authority") && said.stderr.contains("an enforcer"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_second_enforcer_on_the_same_folder_says_so() {
+    let lab = Lab::with_authority();
+    let _first = lab.enforcer("edge-1");
+    let mut second = lab.launch_enforcer("edge-1");
+    assert!(!second.program.wait().success());
+    let said = second.program.printed();
+    assert!(said.contains("another process runs on"), "{said}");
+}
+
+#[test]
 fn renewal_is_by_the_certificate_in_hand() {
     let lab = Lab::with_authority();
     let agent = lab.agent("support-01");
