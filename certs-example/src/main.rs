@@ -19,7 +19,15 @@ use clap::{Parser, Subcommand};
 
 /// Shows agentca at work: certificates, denials, a live revocation, verified logs.
 #[derive(Parser)]
-#[command(name = "certs-example", version)]
+#[command(
+    name = "certs-example",
+    version,
+    after_help = "\
+Examples:
+  cargo run --release -p certs-example
+  cargo run --release -p certs-example -- --stay
+  cargo run --release -p certs-example -- upstream"
+)]
 struct Arguments {
     /// Leave everything running, until Ctrl-C, to go on by hand.
     #[arg(long)]
@@ -34,6 +42,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the sample upstream and nothing else.
+    #[command(after_help = "\
+Example:
+  cargo run --release -p certs-example -- upstream --listen 127.0.0.1:9000")]
     Upstream {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:9000")]
@@ -76,9 +87,14 @@ async fn tell(out: PathBuf, stay: bool) -> Result<(), Error> {
     let place = place::Place::make(out)?;
     let mut stage = programs::Stage::build(&place)?;
     let told = tokio::select! {
-        told = story::tell(&place, &mut stage, stay) => told,
-        stopped = programs::asked_to_stop() => stopped,
+        told = story::tell(&place, &mut stage, stay) => told.map(Some),
+        stopped = programs::asked_to_stop() => stopped.map(|()| None),
     };
     stage.end().await;
-    told
+    if let Some(told) = told?
+        && !stay
+    {
+        told.go_on_without_it(&place, &stage);
+    }
+    Ok(())
 }

@@ -178,7 +178,7 @@ impl Stage {
     }
 
     /// Ends everything that is running, the newest first.
-    pub(crate) async fn end(mut self) {
+    pub(crate) async fn end(&mut self) {
         while let Some(running) = self.running.pop() {
             let name = running.name.clone();
             if let Err(error) = running.end().await {

@@ -16,8 +16,14 @@ use crate::programs::{PATIENCE, Stage, asked_to_stop, free_ports};
 use crate::table::Table;
 use crate::upstream::Upstream;
 
+/// A story that was told to its end: where it happened.
+pub(crate) struct Told {
+    url: String,
+    enforcer: SocketAddr,
+}
+
 /// Tells it all; with `stay`, comes back only when asked to stop.
-pub(crate) async fn tell(place: &Place, stage: &mut Stage, stay: bool) -> Result<(), Error> {
+pub(crate) async fn tell(place: &Place, stage: &mut Stage, stay: bool) -> Result<Told, Error> {
     let [authority, http, enforcer] = free_ports()?;
     let url = format!("https://{authority}");
     println!("Everything lies in {}\n", place.root().display());
@@ -39,16 +45,16 @@ pub(crate) async fn tell(place: &Place, stage: &mut Stage, stay: bool) -> Result
     println!("{}", everybody_calls(place, enforcer, &root).await?);
     revoke_in_mid_stream(stage, &good, &url).await?;
     verify_logs(stage).await?;
-    print_commands(place, stage, &url, enforcer, stay);
+    let told = Told { url, enforcer };
     if stay {
-        println!("Everything is still running; Ctrl-C ends it.");
+        told.go_on_by_hand(place, stage);
         tokio::select! {
             stopped = asked_to_stop() => stopped?,
             failed = watch(stage) => failed?,
         }
     }
     serving.abort();
-    Ok(())
+    Ok(told)
 }
 
 async fn open_authority(
@@ -126,7 +132,8 @@ async fn issue(stage: &Stage, url: &str, agent: &Agent, more: &[&str]) -> Result
         about,
         by: _,
     } = agent;
-    println!("  {environment}/{name:14} {trust}  payments:read  {about}");
+    let agent = format!("{environment}/{name}");
+    println!("  {agent:18}  {trust}  payments:read  {about}");
     let issue = [
         "issue",
         name,
@@ -278,7 +285,8 @@ async fn revoke_in_mid_stream(stage: &Stage, good: &Caller, url: &str) -> Result
         tokio::time::timeout(PATIENCE, async { tokio::join!(listen, revoke) })
             .await
             .map_err(|_| "the stream went on after the revocation")?;
-    println!("  agentca revoke: {}", said?.stdout);
+    println!("  agentca revoke {GOOD} --reason key-compromise");
+    said?.stdout.lines().for_each(|line| println!("    {line}"));
     println!(
         "  the stream ended {} ms after the command was started (the command took {} ms)",
         ended.as_millis(),
@@ -296,36 +304,82 @@ async fn revoke_in_mid_stream(stage: &Stage, good: &Caller, url: &str) -> Result
 async fn verify_logs(stage: &Stage) -> Result<(), Error> {
     println!("Verifying both logs with nothing but the root certificate ...");
     for log in ["pki/log", "edge-1-data/log"] {
-        let said = stage
-            .agentca(&["log", "verify", log, "--root", &format!("{GOOD}/ca.crt")])
-            .await?;
+        let root = format!("{GOOD}/ca.crt");
+        let verify = ["log", "verify", log, "--root", &root];
+        let said = settled(async || Ok(stage.agentca(&verify).await?.stdout)).await?;
         println!("  agentca log verify {log}");
-        said.stdout.lines().for_each(|line| println!("    {line}"));
+        said.lines().for_each(|line| println!("    {line}"));
     }
     println!();
     Ok(())
 }
 
-fn print_commands(place: &Place, stage: &Stage, url: &str, enforcer: SocketAddr, running: bool) {
-    let root = place.root().display();
-    println!("Go on by hand:\n");
-    println!("  cd {root}");
-    println!(
-        "  export PATH=\"{}:$PATH\" XDG_CONFIG_HOME=\"{root}/config\" AGENTCA_URL={url}",
-        stage.programs().display()
-    );
-    if !running {
+/// A running log may be a second ahead of its checkpoint: verifies until that covers everything, so that nobody has to
+/// wonder about a tail under no signature.
+async fn settled(mut verify: impl AsyncFnMut() -> Result<String, Error>) -> Result<String, Error> {
+    let deadline = tokio::time::Instant::now() + CATCHING_UP;
+    loop {
+        let said = verify().await?;
+        if !has_tail(&said) || tokio::time::Instant::now() > deadline {
+            return Ok(said);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether `log verify` found something behind the checkpoint.
+fn has_tail(said: &str) -> bool {
+    said.lines()
+        .any(|line| line.starts_with("beyond ") || line.starts_with("torn "))
+}
+
+impl Told {
+    /// While everything is still running.
+    fn go_on_by_hand(&self, place: &Place, stage: &Stage) {
         println!(
-            "  # start with `--stay` to have the authority, the enforcer and the upstream running"
+            "Everything is still running; Ctrl-C ends it. Go on by hand, in another terminal:\n"
+        );
+        self.print_surroundings(place, stage);
+        self.print_live_commands();
+        print_offline_commands();
+    }
+
+    /// When everything has ended: what was left behind can be looked at.
+    pub(crate) fn go_on_without_it(&self, place: &Place, stage: &Stage) {
+        println!(
+            "Everything has ended; `--stay` leaves it running. What is left can be looked at by hand:\n"
+        );
+        self.print_surroundings(place, stage);
+        print_offline_commands();
+        println!("With `--stay`, which prints them with its own ports, also:\n");
+        self.print_live_commands();
+    }
+
+    fn print_surroundings(&self, place: &Place, stage: &Stage) {
+        let root = place.root().display();
+        println!("  cd {root}");
+        println!(
+            "  export PATH=\"{}:$PATH\" XDG_CONFIG_HOME=\"{root}/config\" AGENTCA_URL={}",
+            stage.programs().display(),
+            self.url
         );
     }
-    println!("  agentca agent list");
-    println!("  agentca reinstate {GOOD}");
-    println!("  agentca issue {GOOD} --out {GOOD} --force");
-    println!(
-        "  curl -i --cert {GOOD}/agent.crt --key {GOOD}/agent.key --cacert {GOOD}/ca.crt https://localhost:{}/v1/accounts/7",
-        enforcer.port()
-    );
+
+    fn print_live_commands(&self) {
+        println!("  agentca agent list");
+        println!("  agentca reinstate {GOOD}");
+        println!("  agentca issue {GOOD} --out {GOOD} --force");
+        println!(
+            "  curl -i --cert {GOOD}/agent.crt --key {GOOD}/agent.key --cacert {GOOD}/ca.crt https://localhost:{}/v1/accounts/7",
+            self.enforcer.port()
+        );
+        println!();
+    }
+}
+
+/// These need nobody but the files.
+fn print_offline_commands() {
+    println!("  agentca inspect {GOOD}");
     println!("  agentca log show edge-1-data/log");
     println!("  agentca log verify edge-1-data/log --root {GOOD}/ca.crt\n");
 }
@@ -335,5 +389,33 @@ async fn watch(stage: &mut Stage) -> Result<(), Error> {
     loop {
         stage.check()?;
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// How long a checkpoint may take to cover everything.
+const CATCHING_UP: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::{has_tail, settled};
+
+    #[test]
+    fn a_tail_is_seen() {
+        assert!(!has_tail("verified  example.org/ca\nsize      9 records"));
+        assert!(has_tail("verified  a\nbeyond    2 records, whole"));
+        assert!(has_tail("verified  a\ntorn      7 bytes of a batch"));
+    }
+    #[tokio::test]
+    async fn a_log_is_verified_until_nothing_is_behind_its_checkpoint() {
+        let mut tails = 3;
+        let said = settled(async || {
+            tails -= 1;
+            Ok(format!(
+                "verified  a\n{}",
+                ["", "beyond    1 record"][usize::from(tails > 0)]
+            ))
+        });
+        assert_eq!(said.await.unwrap(), "verified  a\n");
+        assert_eq!(tails, 0);
     }
 }

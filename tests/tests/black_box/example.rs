@@ -40,11 +40,16 @@ fn the_example_tells_its_whole_story_twice() {
         row(&["expired-01", "TLS alert", "CertificateExpired"]);
         row(&["revoked-01", "TLS alert", "CertificateRevoked"]);
         row(&["foreign-01", "TLS alert", "UnknownCA"]);
+        row(&[
+            "revoked spiffe://example.org/prod/agent/support-01",
+            "record",
+        ]);
         row(&["in force at 1 of 1 enforcers"]);
         row(&["the stream ended", "ms"]);
         row(&["agentca log verify pki/log"]);
         row(&["agentca log verify edge-1-data/log"]);
         row(&["curl -i --cert"]);
+        row(&["Everything has ended", "`--stay` leaves it running"]);
         assert!(
             out.join("config/agentca").is_dir(),
             "its credentials are in its own folder"
