@@ -61,7 +61,8 @@ pub(crate) enum AtEnd {
 
 /// Prints records as they are, or a line about each.
 pub(crate) fn show(dir: &Path, range: Range, at_end: AtEnd, form: Form) -> Result<(), Failure> {
-    let mut reader = Reader::open(dir, range.from)?;
+    let mut reader = reader(dir, range.from)?;
+    let mut found = false;
     let mut left = range.count.unwrap_or(u64::MAX);
     let mut out = io::BufWriter::new(io::stdout().lock());
     while left > 0 {
@@ -69,11 +70,16 @@ pub(crate) fn show(dir: &Path, range: Range, at_end: AtEnd, form: Form) -> Resul
             // Nobody waits for a line that is still in our hands.
             out.flush()?;
             if at_end == AtEnd::Stop {
-                return Ok(());
+                return if found {
+                    Ok(())
+                } else {
+                    nothing_from(dir, range.from)
+                };
             }
             std::thread::sleep(LOOK_AGAIN);
             continue;
         };
+        found = true;
         for (index, record) in batch {
             if left == 0 {
                 break;
@@ -93,6 +99,47 @@ pub(crate) fn show(dir: &Path, range: Range, at_end: AtEnd, form: Form) -> Resul
         }
     }
     Ok(out.flush()?)
+}
+
+fn reader(dir: &Path, from: u64) -> Result<Reader, Failure> {
+    Ok(Reader::open(dir, from)?)
+}
+
+/// Nothing was there to show: refused when the log does not reach that far, since whoever asks for a
+/// record by its index must not take an empty answer for one.
+fn nothing_from(dir: &Path, from: u64) -> Result<(), Failure> {
+    let size = size(dir)?;
+    if from < size {
+        return Ok(());
+    }
+    let has = match size {
+        0 => "no records".to_owned(),
+        _ => format!("{}, 0 to {}", count(size, "record"), size.saturating_sub(1)),
+    };
+    Err(Failure::refused(format!(
+        "{} has {has}, and none from {from} on; `--follow` waits for more",
+        dir.display()
+    )))
+}
+
+/// How many records there are, counted from where the newest segment begins.
+fn size(dir: &Path) -> Result<u64, Failure> {
+    let segments = dir.join("segments");
+    let unreadable =
+        |e: io::Error| Failure::refused(format!("could not read {}: {e}", segments.display()));
+    let mut size = 0;
+    for entry in fs::read_dir(&segments).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let first = name.to_str().and_then(|name| name.parse().ok());
+        size = size.max(first.unwrap_or_default());
+    }
+    let mut reader = reader(dir, size)?;
+    while let Some(batch) = reader.batch()? {
+        for (index, _) in batch {
+            size = index.saturating_add(1);
+        }
+    }
+    Ok(size)
 }
 
 /// `12 2026-11-21T06:49:20.123Z certificate-issued prod/support-01 …`
@@ -179,8 +226,13 @@ pub(crate) fn prove(
         files.record.map(|path| (path, record.as_slice())),
     ];
     staging::write_files(outputs.into_iter().flatten(), files.existing)?;
-    if files.proof.is_none() {
-        io::stdout().write_all(text.as_bytes())?;
+    match files.proof {
+        None => io::stdout().write_all(text.as_bytes())?,
+        Some(path) => writeln!(
+            io::stdout(),
+            "wrote the proof of record {index} to {}",
+            path.display()
+        )?,
     }
     Ok(())
 }
@@ -194,8 +246,10 @@ pub(crate) fn verify_proof(
 ) -> Result<(), Failure> {
     let anchor = credentials::read_anchor(root)?;
     let (note, bytes) = (read(proof)?, read(record)?);
-    let proven = proof::verify_proof(&note, &bytes, &anchor, Timestamp::now())
-        .map_err(|e| Failure::refused(format!("{} proves nothing: {e}", proof.display())))?;
+    let proven = proof::verify_proof(&note, &bytes, &anchor, Timestamp::now()).map_err(|e| {
+        let (proof, record) = (proof.display(), record.display());
+        Failure::refused(format!("{proof} proves nothing about {record}: {e}"))
+    })?;
     let answer = serde_json::json!({
         "origin": proven.origin,
         "index": proven.index,

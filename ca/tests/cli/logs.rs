@@ -78,6 +78,38 @@ fn records_can_be_shown() {
 }
 
 #[test]
+fn beyond_the_end_the_size_is_said_or_more_is_waited_for() {
+    let mut lab = Lab::serving();
+    lab.issue("support-01", "out");
+    lab.stop();
+    let all = lab.agentca(&["log", "show", "pki/log"]).done();
+    let size = all.lines().count();
+    let show = |from: &str| lab.agentca(&["log", "show", "pki/log", "--from", from]);
+    let says = format!("has {size} records, 0 to {}", size - 1);
+    for from in [size.to_string(), "1000000".to_owned()] {
+        let none = format!("none from {from} on");
+        show(&from).fails(1, &[&says, &none, "--follow"]);
+    }
+    let newest = show(&(size - 1).to_string()).done();
+    assert_eq!(newest.lines().count(), 1, "{newest}");
+    // Whoever waits gets the record when it is there.
+    let from = size.to_string();
+    let follow = [
+        "log", "show", "pki/log", "--follow", "--count", "1", "--from", &from,
+    ];
+    let waiting = lab
+        .command(&follow)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    lab.serve();
+    lab.issue("support-02", "out2");
+    let waited = waiting.wait_with_output().unwrap();
+    assert!(waited.status.success(), "{waited:?}");
+    assert!(waited.stdout.starts_with(from.as_bytes()), "{waited:?}");
+}
+
+#[test]
 fn a_record_is_proven_to_whoever_has_the_root() {
     let mut lab = Lab::serving();
     lab.issue("support-01", "out");
@@ -105,7 +137,8 @@ fn a_record_is_proven_to_whoever_has_the_root() {
         lab.read("1.json").replace("\"seq\":1", "\"seq\":2"),
     )
     .unwrap();
-    assert_eq!(lab.agentca(&[&verify[..], &root].concat()).code, 1);
+    lab.agentca(&[&verify[..], &root].concat())
+        .fails(1, &["1.proof proves nothing about 1.json"]);
     let beyond = ["log", "prove", "pki/log", "1000000"];
     assert_eq!(lab.agentca(&[&beyond[..], &root].concat()).code, 1);
 
