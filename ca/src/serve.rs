@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use agentca_auditlog::log::{Log, LogSigner, OpenError};
 use agentca_auditlog::note::{NoteError, NoteSigner, SignatureType};
 use agentca_auditlog::store::{FileStore, StoreError};
 use agentca_identity::chain::{PeerError, TrustAnchor};
 use agentca_identity::spiffe::LogOrigin;
+use agentca_identity::time::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::authority::core::{Alarm, Authority, Signers};
+use crate::authority::core::{Alarm, Authority, SignerChains, Signers};
 use crate::authority::index::{Index, IndexError, IndexWriter, Loaded, Message};
 use crate::authority::refusal::Refusal;
 use crate::authority::replay::{ReplayError, replay};
@@ -239,11 +240,12 @@ impl Running {
             authority: Arc::clone(&self.authority),
             certificate: Arc::clone(&self.server.certificate),
             folder: self.folder,
-            credential: self.keys.server.clone(),
-            signer: self.keys.log.clone(),
+            server: self.keys.server.clone(),
+            log: self.keys.log.clone(),
+            witness: self.keys.witness.clone(),
             hosts: crate::init::server_hosts(&self.config.dns),
         };
-        own.renew_if_near().await?;
+        own.renew_if_near(Timestamp::now()).await?;
         self.tasks.spawn(own.run());
         let (stop, stopped) = watch::channel(());
         let mut serving = JoinSet::new();
@@ -330,9 +332,11 @@ async fn assemble(
     let signers = Signers {
         log_origin: origin.clone(),
         log_vkey: signer()?.verifier().to_string(),
-        log_chain: keys.log.chain.clone(),
         witness_vkey: witness.verifier().to_string(),
-        witness_chain: keys.witness.chain.clone(),
+        chains: RwLock::new(SignerChains {
+            log: keys.log.chain.clone(),
+            witness: keys.witness.chain.clone(),
+        }),
     };
     let revoked = state.ended().collect();
     let in_use: BTreeSet<u16> = state.shards().collect();

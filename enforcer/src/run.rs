@@ -161,6 +161,9 @@ impl Enforcer {
         ));
         let (links, linked) = watch::channel(None);
         let held = Arc::new(AtomicU64::new(self.floors.witnessed.unwrap_or_default()));
+        let announced = &self.floors.announced;
+        let named = opening::named_witness(&self.log, &credentials.witness_key, announced);
+        let named = Arc::new(named);
         let witness = || Witness {
             settings: Arc::clone(&self.settings),
             registry: Arc::clone(&self.registry),
@@ -168,6 +171,7 @@ impl Enforcer {
             floor: Arc::clone(&floor),
             links: linked.clone(),
             held: Arc::clone(&held),
+            named: Arc::clone(&named),
             remembered: None,
         };
         let mut minutely = witness();

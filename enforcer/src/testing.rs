@@ -121,7 +121,12 @@ impl Pki {
         (NoteSigner::new(origin, kind, key).unwrap(), leaf)
     }
 
-    fn log_signer(&self, origin: &LogOrigin, key: &PrivateKey, life: Duration) -> Certificate {
+    pub(crate) fn log_signer(
+        &self,
+        origin: &LogOrigin,
+        key: &PrivateKey,
+        life: Duration,
+    ) -> Certificate {
         let template = Template::log_signer(origin.clone(), key.public_key(), self.validity(life));
         self.signer.prepare(template).unwrap().sign().unwrap()
     }

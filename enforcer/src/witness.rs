@@ -4,6 +4,8 @@
 //! would notice a log that went back, and so this enforcer does not serve before it was confirmed.
 //! In return the authority's newest checkpoint is recorded here, and must be extended for ever.
 
+mod certificate;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +15,15 @@ use agentca_auditlog::checkpoint::{SignedCheckpoint, verify_cosignature};
 use agentca_auditlog::decision::{AuthorityCheckpoint, WitnessConfirmed};
 use agentca_auditlog::log::Log;
 use agentca_auditlog::note::{NoteError, SignatureLine};
+use agentca_auditlog::record::signer_announced;
 use agentca_proto::feed_client::FeedClient;
 use agentca_proto::{WitnessRequest, WitnessResponse};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
+use self::certificate::ChainError;
+pub(crate) use self::certificate::NamedWitness;
+use crate::credentials::Credentials;
 use crate::floor::{Floor, FloorError};
 use crate::journal::{self, JournalError};
 use crate::setting::Settings;
@@ -34,6 +40,8 @@ pub(crate) struct Witness {
     pub(crate) links: watch::Receiver<Option<Channel>>,
     /// The size that was co-signed last, as far as known.
     pub(crate) held: Arc<AtomicU64>,
+    /// Its certificate, as our log names it.
+    pub(crate) named: Arc<NamedWitness>,
     /// When the floor was recorded last.
     pub(crate) remembered: Option<Instant>,
 }
@@ -145,6 +153,7 @@ impl Witness {
             held_size: _,
             authority_checkpoint,
             authority_consistency,
+            witness_chain,
         } = response;
         let credentials = self.settings.credentials();
         let line: SignatureLine = cosignature.parse().map_err(WitnessError::Cosignature)?;
@@ -154,12 +163,28 @@ impl Witness {
         self.floor
             .advance(floor, authority_checkpoint, authority_consistency, key)?;
         self.held.store(own.checkpoint.size, Ordering::Release);
+        self.announce(witness_chain, &credentials).await?;
         let confirmed = WitnessConfirmed {
             checkpoint: &own.checkpoint,
             cosignature,
         };
         journal::record(&self.log, |head, out| confirmed.write(head, out)).await?;
         tracing::debug!(size = own.checkpoint.size, %time, "log witnessed");
+        Ok(())
+    }
+
+    /// A renewed certificate of the witness is named before anything that it vouches for.
+    async fn announce(
+        &self,
+        chain: &[Vec<u8>],
+        credentials: &Credentials,
+    ) -> Result<(), WitnessError> {
+        let (anchor, witness) = (&credentials.anchor, &credentials.witness_key);
+        if let Some(until) = self.named.judge(chain, anchor, witness)? {
+            journal::record(&self.log, |head, out| signer_announced(head, out, chain)).await?;
+            self.named.announced(until);
+            tracing::info!(%until, "the witness's certificate was renewed");
+        }
         Ok(())
     }
 
@@ -205,6 +230,8 @@ pub(crate) enum WitnessError {
     TimedOut,
     #[error("the cosignature cannot be believed: {0}")]
     Cosignature(NoteError),
+    #[error("the witness's certificate cannot be believed: {0}")]
+    Certificate(#[from] ChainError),
     #[error(transparent)]
     Floor(#[from] FloorError),
     #[error("the log: {0}")]

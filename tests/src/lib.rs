@@ -15,6 +15,7 @@
 )]
 
 pub mod clients;
+pub mod clock;
 pub mod curl;
 pub mod fuzz_targets;
 pub mod lab;

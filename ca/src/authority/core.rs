@@ -1,6 +1,6 @@
 //! The running authority: what every service needs.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
 
@@ -43,19 +43,41 @@ pub struct Authority {
     pub alarm: Alarm,
 }
 
-/// Who signs for the authority.
-#[derive(Clone, Debug)]
+/// Who signs for the authority. The keys stay, their certificates are renewed.
+#[derive(Debug)]
 pub struct Signers {
     /// The origin of the authority's log.
     pub log_origin: String,
     /// The C2SP verifier key of the authority's log.
     pub log_vkey: String,
-    /// Its chain: leaf, then intermediate, DER.
-    pub log_chain: Vec<Vec<u8>>,
     /// The C2SP verifier key of the witness.
     pub witness_vkey: String,
-    /// Its chain: leaf, then intermediate, DER.
-    pub witness_chain: Vec<Vec<u8>>,
+    /// The certificates in force.
+    pub chains: RwLock<SignerChains>,
+}
+
+/// The certificates in force of those who sign: leaf, then intermediate, DER.
+#[derive(Clone, Debug)]
+pub struct SignerChains {
+    /// Of the authority's log.
+    pub log: Vec<Vec<u8>>,
+    /// Of the witness.
+    pub witness: Vec<Vec<u8>>,
+}
+
+impl Signers {
+    /// The certificates in force.
+    pub fn chains(&self) -> SignerChains {
+        self.chains
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts a renewed certificate into force.
+    pub fn renew(&self, change: impl FnOnce(&mut SignerChains)) {
+        change(&mut self.chains.write().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 /// Stops the authority.

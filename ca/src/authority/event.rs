@@ -37,7 +37,7 @@ pub struct Draft {
 pub enum What {
     /// Something of the authority alone.
     Own(Event),
-    /// The next certificate of the log's own key: leaf, then intermediate, DER.
+    /// The next certificate of the log's own key, or of the witness's: leaf, then intermediate, DER.
     Signer(Vec<Vec<u8>>),
     /// Something that enforcers of an environment must know; number and hash come when it is staged.
     Status {
@@ -59,7 +59,7 @@ impl Draft {
         }
     }
 
-    /// The next certificate of the log's own key.
+    /// The next certificate of the log's own key, or of the witness's.
     pub fn signer(chain: Vec<Vec<u8>>) -> Self {
         Self {
             what: What::Signer(chain),

@@ -72,21 +72,21 @@ pub(super) async fn add(
     let Signers {
         log_origin,
         log_vkey,
-        log_chain,
         witness_vkey,
-        witness_chain,
-    } = authority.signers.clone();
+        chains: _,
+    } = &authority.signers;
+    let chains = authority.signers.chains();
     Ok(proto::AddEnforcerResponse {
         tls: Some(wire::credential(authority, tls, tls_record, None)),
         log: Some(wire::credential(authority, log, log_record, None)),
         response: Some(wire::credential(authority, response, response_record, None)),
-        authority_origin: log_origin,
-        authority_vkey: log_vkey,
+        authority_origin: log_origin.clone(),
+        authority_vkey: log_vkey.clone(),
         authority_checkpoint: authority.sequencer.log().checkpoint().note.clone(),
         log_origin: origin.to_string(),
-        witness_vkey,
-        authority_log_chain: log_chain,
-        witness_chain,
+        witness_vkey: witness_vkey.clone(),
+        authority_log_chain: chains.log,
+        witness_chain: chains.witness,
     })
 }
 

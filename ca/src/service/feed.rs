@@ -124,6 +124,8 @@ impl Feed for FeedService {
             held_size,
             authority_checkpoint: floor.checkpoint,
             authority_consistency: floor.consistency,
+            // Read after the cosignature was made: the chain is of its time, or newer.
+            witness_chain: self.authority.signers.chains().witness,
         }))
     }
 }

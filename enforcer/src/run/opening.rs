@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agentca_auditlog::log::{Log, LogError, LogSigner, OpenError};
+use agentca_auditlog::note::VerifierKey;
 use agentca_auditlog::record::{Opening, log_opened, read_opened, signer_announced};
 use agentca_auditlog::store::{FileStore, StoreError};
 
 use crate::config::{Config, RevocationMode};
 use crate::credentials::Credentials;
 use crate::journal::{self, JournalError};
+use crate::witness::NamedWitness;
 
 /// Opens the log, or makes it when there is none.
 pub(super) fn open(config: &Config, credentials: &Credentials) -> Result<Arc<Log>, OpeningError> {
@@ -84,6 +86,18 @@ pub(super) async fn announce_missing(
         }
     }
     Ok(())
+}
+
+/// The witness's certificate, as the log names it. Without the first record, which was read when the log
+/// was opened, it would only be named once more.
+pub(super) fn named_witness(
+    log: &Log,
+    witness: &VerifierKey,
+    announced: &[Vec<u8>],
+) -> NamedWitness {
+    let first = first_record(log).ok().and_then(|first| first.witness);
+    let leaf = first.iter().flatten().take(1);
+    NamedWitness::of(witness, leaf.chain(announced).map(Vec::as_slice))
 }
 
 /// Announces what a reload brings, before it is used.

@@ -408,6 +408,9 @@ pub struct WitnessResponse {
     pub authority_checkpoint: ::prost::alloc::string::String,
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub authority_consistency: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The witness's certificate as it is now: leaf, then intermediate. It is renewed for the same key.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub witness_chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Which of an enforcer's credentials a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agentca_tests::clock::Clock;
 use agentca_tests::lab::{Enforcer, Lab, ROUTES};
 use agentca_tests::log::{raw_records, records};
 use agentca_tests::program::{Said, ours};
@@ -445,19 +446,10 @@ fn a_stepped_clock_denies_and_never_revives() {
     let agent = lab.agent_with("support-01", &["--ttl", "24h"]);
     lab.add_enforcer("edge-1");
     lab.write_configuration("edge-1", "", ROUTES);
-    let clock = lab.path("clock");
-    let step = |to: &str| {
-        // Replaced at once: the library reads it at every question for the time.
-        std::fs::write(lab.path("clock.new"), to).unwrap();
-        std::fs::rename(lab.path("clock.new"), &clock).unwrap();
-    };
-    step("+0");
+    let clock = Clock::right(&lab.path(""));
     let mut run = lab.command(ours("agentca-enforcer"));
     run.args(["run", "--config", "edge-1.toml"])
-        .env("LD_PRELOAD", faketime())
-        .env("FAKETIME_TIMESTAMP_FILE", &clock)
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        .envs(clock.environment());
     let mut enforcer = lab.launch_enforcer_by("edge-1", run);
     lab.wait_until_serving(&mut enforcer);
     let brief = lab.agent_with("brief-01", &["--ttl", "2s"]);
@@ -472,9 +464,9 @@ fn a_stepped_clock_denies_and_never_revives() {
         });
     };
     for far in ["+3600", "-3600"] {
-        step(far);
+        clock.step(far);
         becomes(503, "stale");
-        step("+0");
+        clock.step("+0");
         becomes(200, "");
     }
     // An idle connection may end with its certificate.
@@ -485,21 +477,10 @@ fn a_stepped_clock_denies_and_never_revives() {
         }
     });
     // A little back is no skew, and still revives nothing: heartbeats tell the time too.
-    step("-40");
+    clock.step("-40");
     becomes(200, "");
     let answer = enforcer
         .connect(&brief)
         .and_then(|mut tls| tls.get("/v1/accounts/7"));
     assert!(answer.is_err(), "{answer:?}");
-}
-
-fn faketime() -> String {
-    let found = [
-        "/usr/lib/x86_64-linux-gnu/faketime",
-        "/usr/lib/aarch64-linux-gnu/faketime",
-    ]
-    .iter()
-    .map(|folder| format!("{folder}/libfaketime.so.1"))
-    .find(|library| Path::new(library).is_file());
-    found.expect("Debian's faketime is installed: run tests/run")
 }

@@ -7,6 +7,7 @@ mod crl_mode;
 mod evidence;
 mod example;
 mod handshakes;
+mod renewals;
 mod requests;
 mod rollbacks;
 mod streams;

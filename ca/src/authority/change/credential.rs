@@ -101,7 +101,7 @@ impl Change for RenewOwn {
     }
 }
 
-/// The next certificate of the key that signs the authority's log.
+/// The next certificate of the key that signs the authority's log, or of the witness's.
 #[derive(Debug)]
 pub struct AnnounceSigner {
     /// Leaf, then intermediate, DER.
