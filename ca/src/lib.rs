@@ -22,6 +22,8 @@ pub mod tls;
 pub mod witness;
 
 mod coalesce;
+#[cfg(test)]
+mod testing;
 
 // What only the command line needs.
 mod client;

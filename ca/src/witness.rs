@@ -199,9 +199,8 @@ async fn record(sequencer: &Sequencer, signer: &NoteSigner, batch: Vec<Waiting>)
             }
         }
         Err(refusal) => {
-            let why = refusal.to_string();
             for Waiting { reply, .. } in batch {
-                let _gone = reply.send(Err(Refusal::LogFull(why.clone()).into()));
+                let _gone = reply.send(Err(refusal.clone().into()));
             }
         }
     }
@@ -232,3 +231,59 @@ fn answer(
 const PACE: Duration = Duration::from_secs(1);
 /// Enforcers that may wait at once.
 const MAX_WAITING: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::change::{Change, Decision};
+    use crate::testing::Made;
+
+    struct Fail;
+
+    impl Change for Fail {
+        type Outcome = ();
+
+        fn decide(self, _: &State, _: Clock) -> Result<Decision<()>, Refusal> {
+            panic!("half-way");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_passed_on_as_it_is() {
+        let made = Made::new(drop);
+        let sequencer = Arc::new(made.sequencer(Vec::new()));
+        let failing = Arc::clone(&sequencer);
+        std::thread::spawn(move || failing.submit(Fail).map(drop))
+            .join()
+            .unwrap_err();
+        let key = made.keys.witness.key.clone();
+        let name = "example.org/ca/witness";
+        let signer = NoteSigner::new(name, SignatureType::Cosignature, key).unwrap();
+        let mut answers = Vec::new();
+        let mut batch = Vec::new();
+        for enforcer in ["edge-1", "edge-2"] {
+            let origin = format!("example.org/prod/enforcer/{enforcer}");
+            let head = ProvenHead {
+                enforcer: Handle {
+                    environment: "prod".parse().unwrap(),
+                    name: enforcer.parse().unwrap(),
+                },
+                origin: origin.parse().unwrap(),
+                from: (0, [0; 32]),
+                to: (1, [1; 32]),
+                stale_after_ms: None,
+            };
+            let (reply, answer) = oneshot::channel();
+            batch.push(Waiting { head, reply });
+            answers.push(answer);
+        }
+        record(&sequencer, &signer, batch).await;
+        for answer in answers {
+            let refused = answer.await.unwrap().unwrap_err();
+            assert!(
+                matches!(refused, WitnessError::Refused(Refusal::Internal(_))),
+                "{refused}"
+            );
+        }
+    }
+}

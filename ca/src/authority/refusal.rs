@@ -9,7 +9,7 @@ use agentca_identity::time::Timestamp;
 use super::handle::Handle;
 
 /// Why a change is refused. Nothing was written, unless it says so.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
     /// The caller's certificate is not in force.
     #[error("your certificate {serial} {why}")]

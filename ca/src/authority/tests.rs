@@ -5,15 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agentca_auditlog::log::{Log, LogSigner};
 use agentca_auditlog::status::StatusEvent;
-use agentca_auditlog::store::FileStore;
-use agentca_identity::certificate::{AgentIdentity, Certificate};
+use agentca_identity::certificate::AgentIdentity;
 use agentca_identity::crypto::{KeyKind, PrivateKey, PublicKey};
 use agentca_identity::profile::RevocationReason;
 use agentca_identity::scope::{Scope, ScopeSet};
 use agentca_identity::serial::Serial;
-use agentca_identity::spiffe::LogOrigin;
 use agentca_identity::trust::TrustLevel;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -28,10 +25,8 @@ use super::refusal::Refusal;
 use super::replay::replay;
 use super::sequencer::{Listener, Sequencer};
 use super::state::{RowKey, State};
-use crate::config::Lifetimes;
-use crate::init::{InitOptions, create};
-use crate::keys::{KeyFolder, Keys};
 use crate::mint::{Mint, Minted};
+use crate::testing::Made;
 
 type Rows = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
@@ -47,36 +42,6 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("pki");
-        let options = InitOptions {
-            trust_domain: "example.org".parse().unwrap(),
-            dns: Vec::new(),
-            public_url: None,
-            pen: 32473,
-            admin: "admin".parse().unwrap(),
-            passphrase: None,
-        };
-        let made = create(&data, options).unwrap();
-        let admin = Certificate::parse(&made.admin_chain[0]).unwrap();
-        let admin = Caller {
-            id: made.admin,
-            serial: admin.serial(),
-        };
-        let Keys {
-            issuing,
-            signer,
-            log: key,
-            ..
-        } = KeyFolder::new(&data, None).load().unwrap();
-        let origin = LogOrigin::authority("example.org".parse().unwrap());
-        let log_signer = LogSigner {
-            origin,
-            key: key.key,
-            chain: key.chain,
-        };
-        let store = Arc::new(FileStore::open(&data.join("log")).unwrap());
-        let (log, _) = Log::open(store, &log_signer).unwrap();
         let rows = Rows::default();
         let keep = |rows: &Rows, changed: &[(Vec<u8>, Option<Vec<u8>>)]| {
             let mut rows = rows.lock().unwrap();
@@ -87,26 +52,15 @@ impl Lab {
                 };
             }
         };
-        let mut state = State::new("example.org".parse().unwrap());
-        replay(&mut state, &log, |applied| keep(&rows, &applied.rows)).unwrap();
+        let made = Made::new(|applied| keep(&rows, &applied.rows));
         let theirs = Arc::clone(&rows);
         let listener: Listener = Box::new(move |applied| keep(&theirs, &applied.rows));
-        let sequencer = Sequencer::new(state, log, vec![listener], Duration::from_secs(10));
-        let lifetimes = Lifetimes::default();
-        let crl_base = "http://127.0.0.1:7080".to_owned();
-        let mint = Mint {
-            issuing,
-            signer,
-            crl_base,
-            crl_shards: 2,
-            lifetimes,
-        };
         Self {
-            sequencer,
-            mint,
-            admin,
+            sequencer: made.sequencer(vec![listener]),
+            mint: made.mint(2),
+            admin: made.admin,
             rows,
-            _folder: folder,
+            _folder: made.folder,
         }
     }
 
