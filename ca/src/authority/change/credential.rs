@@ -101,26 +101,7 @@ impl Change for RenewOwn {
     }
 }
 
-/// The next certificate of the key that signs the authority's log, or of the witness's.
-#[derive(Debug)]
-pub struct AnnounceSigner {
-    /// Leaf, then intermediate, DER.
-    pub chain: Vec<Vec<u8>>,
-}
-
-impl Change for AnnounceSigner {
-    type Outcome = ();
-
-    fn decide(self, _: &State, clock: Clock) -> Result<Decision<()>, Refusal> {
-        clock.demand_right()?;
-        Ok(Decision {
-            drafts: vec![Draft::signer(self.chain)],
-            outcome: (),
-        })
-    }
-}
-
-/// One of them.
+/// A signed certificate that is no agent's.
 #[derive(Clone, Debug)]
 pub struct SignedCredential {
     /// What it names.

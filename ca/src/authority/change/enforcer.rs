@@ -1,16 +1,14 @@
-//! Enforcers: adding, retiring, witnessing their logs; and what the authority announces by itself.
+//! Enforcers: adding and retiring.
 
 use std::net::IpAddr;
 
-use agentca_auditlog::merkle::Hash;
 use agentca_auditlog::status::StatusEvent;
-use agentca_identity::name::{DnsName, Environment};
+use agentca_identity::name::DnsName;
 use agentca_identity::roles::PersonRole;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
-use agentca_identity::time::Timestamp;
 
 use super::{Caller, Change, Clock, Decision, judge_key};
-use crate::authority::event::{Draft, Event, WitnessedHead};
+use crate::authority::event::{Draft, Event};
 use crate::authority::handle::{Handle, Holder};
 use crate::authority::refusal::Refusal;
 use crate::authority::state::{Enforcer, KeyId, State};
@@ -170,164 +168,6 @@ impl Change for RemoveEnforcer {
             outcome: id,
         })
     }
-}
-
-/// Heads to be co-signed, each proven to extend the one held before.
-#[derive(Debug)]
-pub struct Witness {
-    /// The heads.
-    pub heads: Vec<ProvenHead>,
-}
-
-/// A head with the one it was proven to extend.
-#[derive(Clone, Debug)]
-pub struct ProvenHead {
-    /// Whose log.
-    pub enforcer: Handle,
-    /// Its origin.
-    pub origin: LogOrigin,
-    /// The size and root it was proven to extend.
-    pub from: (u64, Hash),
-    /// Its size and root.
-    pub to: (u64, Hash),
-    /// What the enforcer said of itself.
-    pub stale_after_ms: Option<u64>,
-}
-
-/// Whether a head may be co-signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WitnessVerdict {
-    /// It is in the record.
-    Recorded,
-    /// The log is held at this size by now.
-    Held(u64),
-    /// The log is not to be witnessed any more.
-    Retired,
-}
-
-impl Change for Witness {
-    type Outcome = Vec<WitnessVerdict>;
-
-    fn decide(self, state: &State, _: Clock) -> Result<Decision<Self::Outcome>, Refusal> {
-        let mut heads: Vec<WitnessedHead> = Vec::with_capacity(self.heads.len());
-        let mut outcome = Vec::with_capacity(self.heads.len());
-        for head in self.heads {
-            let verdict = match state.enforcer(&head.enforcer) {
-                Some(known) if !known.removed && known.log_origin == head.origin => {
-                    let twice = heads.iter().any(|other| other.origin == head.origin);
-                    if twice || (known.held.size, known.held.root) != head.from {
-                        WitnessVerdict::Held(known.held.size)
-                    } else {
-                        WitnessVerdict::Recorded
-                    }
-                }
-                _ => WitnessVerdict::Retired,
-            };
-            if verdict == WitnessVerdict::Recorded {
-                let (size, root) = head.to;
-                heads.push(WitnessedHead::new(
-                    head.origin,
-                    size,
-                    &root,
-                    head.stale_after_ms,
-                ));
-            }
-            outcome.push(verdict);
-        }
-        let drafts = match heads.is_empty() {
-            true => Vec::new(),
-            false => vec![Draft::own(Event::Witnessed { heads })],
-        };
-        Ok(Decision { drafts, outcome })
-    }
-}
-
-/// Announces the CRL whose number will be the record's index.
-#[derive(Debug)]
-pub struct AnnounceCrl {
-    /// Which shard.
-    pub shard: u16,
-    /// Where it will be.
-    pub uri: String,
-    /// How many certificates it revokes.
-    pub entries: u64,
-    /// Good from.
-    pub this_update: Timestamp,
-    /// Good until.
-    pub next_update: Timestamp,
-}
-
-impl Change for AnnounceCrl {
-    type Outcome = ();
-
-    fn decide(self, _: &State, _: Clock) -> Result<Decision<()>, Refusal> {
-        let Self {
-            shard,
-            uri,
-            entries,
-            this_update,
-            next_update,
-        } = self;
-        let event = Event::CrlAnnounced {
-            shard,
-            uri,
-            entries,
-            this_update: this_update.rfc3339(),
-            next_update: next_update.rfc3339(),
-        };
-        Ok(Decision {
-            drafts: vec![Draft::own(event)],
-            outcome: (),
-        })
-    }
-}
-
-/// Announces a snapshot whose bytes are durable.
-#[derive(Debug)]
-pub struct AnnounceSnapshot {
-    /// Of which environment.
-    pub environment: Environment,
-    /// The last status number that it includes.
-    pub covers: u64,
-    /// SHA-256 of its bytes.
-    pub digest: [u8; 32],
-}
-
-impl Change for AnnounceSnapshot {
-    /// Whether it was announced: status records may have come in between.
-    type Outcome = SnapshotVerdict;
-
-    fn decide(self, state: &State, _: Clock) -> Result<Decision<SnapshotVerdict>, Refusal> {
-        let Self {
-            environment,
-            covers,
-            digest,
-        } = self;
-        if state
-            .chain(&environment)
-            .is_none_or(|chain| chain.number != covers)
-        {
-            return Ok(Decision {
-                drafts: Vec::new(),
-                outcome: SnapshotVerdict::Overtaken,
-            });
-        }
-        let event = StatusEvent::Snapshot { digest, covers };
-        let drafts = vec![Draft::status(environment, None, event)];
-        Ok(Decision {
-            drafts,
-            outcome: SnapshotVerdict::Announced,
-        })
-    }
-}
-
-/// What became of a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotVerdict {
-    /// Its record follows the last one it covers.
-    Announced,
-    /// Other status records came first; it is of no use.
-    Overtaken,
 }
 
 fn internal(error: impl ToString) -> Refusal {

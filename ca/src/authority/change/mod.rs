@@ -4,19 +4,20 @@
 //! is a pure function: no I/O, no clock but the one it is given.
 
 mod agent;
+mod announce;
 mod credential;
 mod enforcer;
 mod issue;
 mod revoke;
+mod witness;
 
 pub use agent::{Reinstate, Restrict, SetGrant};
-pub use credential::{AddPerson, AnnounceSigner, CertifyCredentials, RenewOwn, SignedCredential};
-pub use enforcer::{
-    AddEnforcer, AnnounceCrl, AnnounceSnapshot, EnforcerKeys, LogChoice, ProvenHead,
-    RemoveEnforcer, SnapshotVerdict, Witness, WitnessVerdict,
-};
+pub use announce::{AnnounceCrl, AnnounceSigner, AnnounceSnapshot, SnapshotVerdict};
+pub use credential::{AddPerson, CertifyCredentials, RenewOwn, SignedCredential};
+pub use enforcer::{AddEnforcer, EnforcerKeys, LogChoice, RemoveEnforcer};
 pub use issue::{CertifyAgent, IssuePlan, PlanIssue, RenewalRights, renewal_rights};
 pub use revoke::{Revoke, RevokeTarget, Revoked};
+pub use witness::{ProvenHead, Witness, WitnessVerdict};
 
 use agentca_identity::roles::PersonRole;
 use agentca_identity::serial::Serial;
