@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, cosign};
 use crate::decision::WitnessConfirmed;
 use crate::log::{Log, LogOptions, LogSigner};
 use crate::note::{NoteSigner, SignatureType};
-use crate::record::{Head, Opening, Record, log_opened};
+use crate::record::{Chain, Head, Opening, Record, log_opened};
 use crate::store::FileStore;
 
 pub(crate) const LOG: &str = "example.org/prod/enforcer/edge-1";
@@ -73,10 +73,19 @@ impl Pki {
     }
 
     pub(crate) fn create(&self, parent: &Path) -> PathBuf {
+        self.create_with(parent, Some(self.witness.chain.clone()))
+    }
+
+    /// As an enforcer without a feed makes its log.
+    pub(crate) fn create_unwitnessed(&self, parent: &Path) -> PathBuf {
+        self.create_with(parent, None)
+    }
+
+    fn create_with(&self, parent: &Path, witness: Option<Chain>) -> PathBuf {
         let directory = parent.join("log");
         let opening = Opening {
             signers: vec![self.log.chain.clone()],
-            witness: Some(self.witness.chain.clone()),
+            witness,
         };
         let store = Arc::new(FileStore::create(&directory).unwrap());
         Log::create(store, &self.log, |head, out| {

@@ -10,6 +10,7 @@
 mod keys;
 mod levels;
 mod records;
+mod report;
 mod segments;
 mod violation;
 
@@ -20,6 +21,7 @@ use agentca_identity::spiffe::LogOrigin;
 use agentca_identity::time::Timestamp;
 
 pub use keys::Signer;
+pub use report::{Cosigned, Report, Revocation, Tail};
 pub use violation::{Place, Reason, Violation};
 
 use crate::checkpoint::Checkpoint;
@@ -46,54 +48,6 @@ impl Default for VerifyOptions<'_> {
             now: Timestamp::now(),
         }
     }
-}
-
-/// What was verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The log.
-    pub origin: String,
-    /// The records its checkpoint covers.
-    pub size: u64,
-    /// The root over them.
-    pub root: Hash,
-    /// The time of the newest record that the checkpoint covers.
-    pub time: Timestamp,
-    /// How many of the records count: all of `size`, or, when the signer's certificate has expired,
-    /// those that were co-signed before.
-    pub counted: u64,
-    /// Who signed the checkpoint.
-    pub signer: Signer,
-    /// The log's C2SP verifier key.
-    pub vkey: String,
-    /// The witness whose cosignatures count; none where the log has no witness.
-    pub witness: Option<String>,
-    /// The newest cosignature.
-    pub cosigned: Option<Cosigned>,
-    /// How many cosignatures were verified.
-    pub cosignatures: u64,
-    /// What lies beyond the checkpoint.
-    pub tail: Tail,
-}
-
-/// A verified cosignature.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cosigned {
-    /// Who co-signed.
-    pub witness: String,
-    /// The size it co-signed.
-    pub size: u64,
-    /// When.
-    pub time: Timestamp,
-}
-
-/// What lies beyond the checkpoint: a running log, or one that was not shut down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
-    /// Records in whole, sound batches. No signature covers them yet.
-    pub records: u64,
-    /// Bytes of a batch that is not whole.
-    pub torn_bytes: u64,
 }
 
 /// Verifies the log in `directory` under `anchor`.
@@ -125,6 +79,7 @@ pub fn verify_directory(
         levels,
         records: Records::new(origin, KeyRing::new(anchor)),
         time: Timestamp::MIN,
+        revocation: None,
     };
     let torn_bytes = segments::read(&store, &files, &mut verifier)?;
     verifier.report(&note, floor.as_ref(), options.now, torn_bytes)
@@ -157,6 +112,8 @@ struct Verifier<'a> {
     records: Records<'a>,
     /// Of the newest record under the checkpoint.
     time: Timestamp,
+    /// As the records under the checkpoint tell it.
+    revocation: Option<Revocation>,
 }
 
 impl Verifier<'_> {
@@ -206,6 +163,7 @@ impl Verifier<'_> {
         }
         if size == self.checkpoint.size {
             self.time = self.records.time()?;
+            self.revocation = self.records.revocation();
         }
         Ok(())
     }
@@ -240,6 +198,8 @@ impl Verifier<'_> {
             }
         }
         let counted = self.counted(&signer, now)?;
+        let cosigned = self.records.newest_cosigned();
+        let cosigned_size = cosigned.as_ref().map_or(0, |cosigned| cosigned.size);
         Ok(Report {
             origin: self.checkpoint.origin.clone(),
             size,
@@ -248,9 +208,12 @@ impl Verifier<'_> {
             counted,
             signer,
             vkey: key.to_string(),
+            revocation: self.revocation,
             witness: self.records.keys.witness_name(),
-            cosigned: self.records.newest_cosigned(),
+            cosigned,
             cosignatures: self.records.cosignatures(),
+            cosignatures_uncounted: self.records.cosignatures_uncounted(),
+            uncosigned: size.saturating_sub(cosigned_size),
             tail: Tail {
                 records: found - size,
                 torn_bytes,

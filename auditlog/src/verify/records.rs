@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use agentca_identity::spiffe::LogOrigin;
 use agentca_identity::time::Timestamp;
 
-use super::Cosigned;
 use super::keys::KeyRing;
 use super::levels::Levels;
+use super::report::{Cosigned, Revocation};
 use super::violation::{Reason, Violation};
-use crate::decision::{WITNESS_CONFIRMED, read_witness_confirmed};
+use crate::decision::{CRL_ACCEPTED, WITNESS_CONFIRMED, read_witness_confirmed};
 use crate::merkle::{Hash, leaf_hash};
 use crate::record::{Envelope, LOG_OPENED, SIGNER_ANNOUNCED, read_announced, scan};
 use crate::status::StatusRecord;
@@ -27,6 +27,9 @@ pub(super) struct Records<'a> {
     /// Sizes that were co-signed, with rising times: 16 bytes for each, and there is one a minute.
     cosigned: Vec<(u64, Timestamp)>,
     cosignatures: u64,
+    cosignatures_uncounted: u64,
+    /// In an enforcer's log, once its first record was read.
+    revocation: Option<Revocation>,
     /// The newest status record of each environment.
     status: HashMap<String, (u64, Hash)>,
 }
@@ -42,6 +45,8 @@ impl<'a> Records<'a> {
             last_index: 0,
             cosigned: Vec::new(),
             cosignatures: 0,
+            cosignatures_uncounted: 0,
+            revocation: None,
             status: HashMap::new(),
         }
     }
@@ -61,7 +66,10 @@ impl<'a> Records<'a> {
         }
         self.take_time(index, &envelope)?;
         match envelope.kind {
-            LOG_OPENED if index == 0 => self.keys.open(bytes, &self.origin)?,
+            LOG_OPENED if index == 0 => {
+                self.keys.open(bytes, &self.origin)?;
+                self.revocation = self.revocation_mode();
+            }
             _ if index == 0 => return Err(wrong(Reason::Announcement("its signers"))),
             LOG_OPENED => return Err(wrong(Reason::Announcement("anything at this place"))),
             SIGNER_ANNOUNCED => {
@@ -69,6 +77,11 @@ impl<'a> Records<'a> {
                 self.keys.announce(index, &chain, &self.origin)?;
             }
             WITNESS_CONFIRMED => self.take_cosignature(index, bytes, levels)?,
+            CRL_ACCEPTED => {
+                if let Some(Revocation::Crl { accepted }) = &mut self.revocation {
+                    *accepted += 1;
+                }
+            }
             _ if self.has_status && envelope.has_status => self.take_status(index, bytes)?,
             _ => {}
         }
@@ -118,6 +131,7 @@ impl<'a> Records<'a> {
         // Outside its certificate's time a witness's word does not count, but it is no forgery.
         let seconds = signer.not_before().truncate_to_secs();
         if time < seconds || time > signer.not_after() {
+            self.cosignatures_uncounted += 1;
             return Ok(());
         }
         if self.cosigned.last().is_none_or(|(_, last)| *last <= time) {
@@ -170,5 +184,23 @@ impl<'a> Records<'a> {
 
     pub(super) fn cosignatures(&self) -> u64 {
         self.cosignatures
+    }
+
+    pub(super) fn cosignatures_uncounted(&self) -> u64 {
+        self.cosignatures_uncounted
+    }
+
+    /// A log has a witness from its first record on or never, and it has one where there is a feed.
+    fn revocation_mode(&self) -> Option<Revocation> {
+        match self.keys.witness() {
+            _ if self.has_status => None,
+            Some(_) => Some(Revocation::Feed),
+            None => Some(Revocation::Crl { accepted: 0 }),
+        }
+    }
+
+    /// What the records so far say of it.
+    pub(super) fn revocation(&self) -> Option<Revocation> {
+        self.revocation
     }
 }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
+use crate::decision::CrlAccepted;
 use crate::log::Log;
 use crate::record::Record;
 use crate::status::{StatusEvent, StatusRecord};
@@ -41,6 +42,8 @@ fn a_sound_log_verifies_and_is_reported() {
     assert_eq!(report.tail, Tail::default());
     assert_eq!(report.witness.as_deref(), Some(WITNESS));
     assert_eq!((report.cosigned, report.cosignatures), (None, 0));
+    assert_eq!(report.uncosigned, 700);
+    assert_eq!(report.revocation, Some(Revocation::Feed));
     assert!(report.vkey.starts_with(LOG));
     assert!(
         files(&directory).len() > 10,
@@ -344,6 +347,60 @@ fn cosignatures_are_verified_and_the_newest_is_reported() {
         time: time + Duration::from_secs(120),
     };
     assert_eq!((report.cosigned, report.cosignatures), (Some(newest), 3));
+    // The last cosignature's own record.
+    assert_eq!((report.size, report.uncosigned), (34, 1));
+    let log = pki.open(&directory);
+    stage(&log, 5);
+    drop(log);
+    assert_eq!(verify(&directory, &pki).unwrap().uncosigned, 6);
+}
+
+#[test]
+fn cosignatures_outside_the_witnesss_certificate_do_not_count() {
+    let temp = tempfile::tempdir().unwrap();
+    let pki = Pki::new();
+    let directory = pki.create(temp.path());
+    let log = pki.open(&directory);
+    pki.confirm(&log, pki.now);
+    pki.confirm(&log, pki.now + 2 * YEAR);
+    drop(log);
+    let report = verify(&directory, &pki).unwrap();
+    assert_eq!(report.cosigned.unwrap().size, 1);
+    assert_eq!((report.cosignatures, report.cosignatures_uncounted), (2, 1));
+    assert_eq!(report.uncosigned, 2);
+}
+
+fn crl_accepted(log: &Log, number: u64) {
+    let accepted = CrlAccepted {
+        uri: "http://ca.example.org/crl/0.crl",
+        number,
+    };
+    put(log, |head, out| accepted.write(head, out));
+}
+
+#[test]
+fn a_log_without_a_witness_is_one_of_crl_mode() {
+    let temp = tempfile::tempdir().unwrap();
+    let pki = Pki::new();
+    let directory = pki.create_unwitnessed(temp.path());
+    let mode = |accepted| Some(Revocation::Crl { accepted });
+    let report = verify(&directory, &pki).unwrap();
+    assert_eq!((report.revocation, report.witness), (mode(0), None));
+    let log = pki.open(&directory);
+    crl_accepted(&log, 7);
+    stage(&log, 4);
+    log.publish_now().unwrap();
+    crl_accepted(&log, 8);
+    // Not under the checkpoint yet.
+    assert_eq!(verify(&directory, &pki).unwrap().revocation, mode(1));
+    drop(log);
+    let report = verify(&directory, &pki).unwrap();
+    assert_eq!((report.revocation, report.uncosigned), (mode(2), 7));
+    // The authority's own log has no feed and no CRLs to follow.
+    let temp = tempfile::tempdir().unwrap();
+    let pki = Pki::of("example.org/ca");
+    let directory = pki.create_unwitnessed(temp.path());
+    assert_eq!(verify(&directory, &pki).unwrap().revocation, None);
 }
 
 #[test]
@@ -429,7 +486,7 @@ fn an_announced_key_signs_and_the_old_one_no_longer() {
 }
 
 /// What a writer that breaks the rules, but signs properly, gets for it.
-fn judged(write: impl Fn(&Log)) -> Reason {
+fn judged<T>(write: impl Fn(&Log) -> T) -> Reason {
     let temp = tempfile::tempdir().unwrap();
     let pki = Pki::of("example.org/ca");
     let directory = pki.create(temp.path());
@@ -442,9 +499,10 @@ fn judged(write: impl Fn(&Log)) -> Reason {
     error.reason
 }
 
-fn put(log: &Log, write: impl FnOnce(&crate::record::Head<'_>, &mut Vec<u8>)) {
+fn put(log: &Log, write: impl FnOnce(&crate::record::Head<'_>, &mut Vec<u8>)) -> u64 {
     let staged = log.stage(write).unwrap();
     log.wait_blocking(staged.index).unwrap();
+    staged.index
 }
 
 #[test]

@@ -92,11 +92,21 @@ fn a_crl_from_a_url_revokes_and_is_recorded() {
         lab.root().display().to_string(),
     );
     assert!(enforcer.program.terminate().success());
-    let said = lab.agentca(&["log", "verify", &log, "--root", &root]);
+    let verify = ["log", "verify", &log, "--root", &root];
+    let said = lab.agentca(&verify);
     assert!(
-        said.stdout.to_lowercase().contains("witness"),
+        said.stdout.contains("revocation from CRLs alone")
+            && said.stdout.contains("nobody: it has no witness"),
         "it says that nobody witnessed: {said}"
     );
+    let said = lab.agentca(&[&verify[..], &["--json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(report["revocation"]["mode"], "crl", "{said}");
+    assert!(
+        report["revocation"]["accepted"].as_u64() >= Some(2),
+        "{said}"
+    );
+    assert_eq!(report["witness"], serde_json::Value::Null, "{said}");
 }
 
 #[test]

@@ -255,7 +255,11 @@ fn our_verifier_refuses_every_kind_of_damage() {
     assert!(enforcer_ended(enforcer));
     let root = text(&lab.root());
     let verify = |log: &Path| lab.try_agentca(&["log", "verify", &text(log), "--root", &root]);
-    verify(&log).must_succeed();
+    let said = verify(&log).must_succeed();
+    assert!(
+        said.stdout.contains("after the last co-signed head, at "),
+        "{said}"
+    );
     let copy = lab.path("damaged");
     let fresh = || {
         let _ = std::fs::remove_dir_all(&copy);
