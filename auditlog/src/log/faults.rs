@@ -2,6 +2,7 @@
 //! in order, under a checkpoint that never went back, and nothing else is.
 
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use super::tests::signer;
 use super::*;

@@ -8,19 +8,19 @@
 //! until there is room. A failed sync ends the process through the `fatal` hook.
 
 mod committer;
+mod error;
 pub(crate) mod levels;
 mod publisher;
 mod read;
 mod recovery;
 pub(crate) mod segments;
+mod shared;
 mod staging;
 mod wait;
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use agentca_identity::crypto::PrivateKey;
@@ -32,15 +32,15 @@ use crate::frame::{MAX_PAYLOAD, MAX_RECORD};
 use crate::merkle::{CompactRange, Hash};
 use crate::note::{NoteError, NoteSigner, SignatureType};
 use crate::record::{self, Head};
-use crate::store::{FileId, Store, StoreError};
+use crate::store::{FileId, Store};
 
-use committer::{Blocker, Tail};
+pub use error::{LogError, StageError};
 use publisher::{Queue, QueuePhase, Tree};
 pub use read::{Scan, ScanBack};
 pub use recovery::{OpenError, Recovery};
 pub use segments::ReadError;
-use segments::Segments;
-use staging::{Phase, Staging};
+use shared::{Shared, Threads};
+use staging::Staging;
 pub use wait::{Durable, NotDurable};
 
 /// Who signs a log's checkpoints: an Ed25519 key under the log's origin, and its certificates.
@@ -336,218 +336,6 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.shutdown();
     }
-}
-
-/// What the callers, the committer and the publisher share.
-struct Shared {
-    store: Arc<dyn Store>,
-    options: LogOptions,
-    origin: String,
-    staging: Mutex<Staging>,
-    /// Wakes the committer.
-    work: Condvar,
-    durable: AtomicU64,
-    blocked_records: AtomicBool,
-    blocked_hashes: AtomicBool,
-    failed: AtomicBool,
-    waiters: wait::Waiters,
-    queue: Mutex<Queue>,
-    /// Wakes the publisher, and those who wait for it.
-    publish: Condvar,
-    signer: Mutex<NoteSigner>,
-    newest: RwLock<Arc<SignedCheckpoint>>,
-    segments: Segments,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("origin", &self.origin)
-            .field("durable", &self.durable())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn staging(&self) -> MutexGuard<'_, Staging> {
-        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
-    }
-
-    fn blocked(&self) -> bool {
-        self.blocked_records.load(Ordering::Acquire) || self.blocked_hashes.load(Ordering::Acquire)
-    }
-
-    fn checkpoint(&self) -> Arc<SignedCheckpoint> {
-        Arc::clone(&self.newest.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Notes that a thread lacks room, or has it again, and tells whoever waits.
-    fn set_blocked(&self, blocker: Blocker, blocked: bool) {
-        let flag = match blocker {
-            Blocker::Records => &self.blocked_records,
-            Blocker::Hashes => &self.blocked_hashes,
-        };
-        if flag.swap(blocked, Ordering::AcqRel) != blocked {
-            if blocked {
-                tracing::error!("no room for the log: nothing is acknowledged until there is");
-            } else {
-                tracing::info!("the log has room again");
-            }
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        self.waiters.wake(self.durable());
-    }
-
-    /// Takes nothing more and tells everybody.
-    fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
-        self.staging().phase = Phase::Failed;
-        self.work.notify_all();
-        self.wake();
-    }
-
-    /// Ends the process before anybody is told anything; where it may go on, nothing more is taken.
-    fn fatal(&self, reason: &str) {
-        (self.options.fatal)(reason);
-        self.fail();
-    }
-
-    fn finish_publishing(&self, asked: u64) {
-        self.queue().done = asked;
-        self.publish.notify_all();
-    }
-
-    fn end_publishing(&self) {
-        self.queue().phase = QueuePhase::Ended;
-        self.publish.notify_all();
-    }
-}
-
-/// Runs a thread's work. One that panics, perhaps in a callback, must not leave the others waiting.
-fn guarded(shared: &Shared, work: impl FnOnce(&Shared)) {
-    if panic::catch_unwind(AssertUnwindSafe(|| work(shared))).is_err() {
-        shared.fatal("a thread of the log panicked");
-    }
-}
-
-/// However the publisher ends, whoever waits for it is told.
-struct Ended<'a>(&'a Shared);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.end_publishing();
-    }
-}
-
-#[derive(Debug)]
-struct Threads {
-    committer: JoinHandle<()>,
-    publisher: JoinHandle<()>,
-}
-
-impl Threads {
-    fn start(shared: &Arc<Shared>, tail: Tail, tree: Tree) -> std::io::Result<Self> {
-        let theirs = Arc::clone(shared);
-        let committer = thread::Builder::new()
-            .name("log-commit".into())
-            .spawn(move || guarded(&theirs, |shared| committer::run(shared, tail)))?;
-        let theirs = Arc::clone(shared);
-        let publisher = thread::Builder::new()
-            .name("log-publish".into())
-            .spawn(move || {
-                let ended = Ended(&theirs);
-                guarded(ended.0, |shared| publisher::run(shared, tree));
-            })?;
-        Ok(Self {
-            committer,
-            publisher,
-        })
-    }
-
-    /// Ends the committer first, so that the last checkpoint covers everything.
-    fn join(self, shared: &Shared) {
-        {
-            let mut staging = shared.staging();
-            if staging.phase == Phase::Open {
-                staging.phase = Phase::Closed;
-            }
-        }
-        shared.work.notify_all();
-        let committed = self.committer.join();
-        {
-            let mut queue = shared.queue();
-            if queue.phase == QueuePhase::Open {
-                queue.phase = QueuePhase::Closing;
-            }
-        }
-        shared.publish.notify_all();
-        if committed.and(self.publisher.join()).is_err() {
-            tracing::error!("a thread of the log panicked");
-        }
-        shared.wake();
-    }
-}
-
-/// Why a record was not taken. The caller closes the connection it was for.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum StageError {
-    /// Too much waits for the disk.
-    #[error("{limit} bytes already wait for the disk")]
-    Full {
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// There is no room on the disk.
-    #[error("there is no room for the log: free some space")]
-    Blocked,
-    /// Empty, or longer than a record may be.
-    #[error("the record has {length} bytes, not 1 to {limit}")]
-    TooLarge {
-        /// Its bytes.
-        length: usize,
-        /// The most it may have.
-        limit: usize,
-    },
-    /// The log was shut down.
-    #[error("the log is closed")]
-    Closed,
-    /// The log failed.
-    #[error("the log failed")]
-    Failed,
-}
-
-/// Why an operation of a log failed.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The signer cannot sign for this log.
-    #[error("the log's signer: {0}")]
-    Signer(#[from] NoteError),
-    /// Record 0 was not taken.
-    #[error("the first record: {0}")]
-    FirstRecord(StageError),
-    /// A record was not taken.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// A record did not become durable.
-    #[error(transparent)]
-    NotDurable(#[from] NotDurable),
-    /// The log was shut down.
-    #[error("the log is closed")]
-    Closed,
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 use std::fs;
 use std::future::Future as _;
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 
 use agentca_identity::crypto::KeyKind;
 

@@ -1,0 +1,230 @@
+//! What an enforcer writes besides calls: refused handshakes, and what it must find again after a
+//! restart.
+
+use std::fmt::Display;
+
+use agentca_identity::time::Timestamp;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{AUTHORITY_CHECKPOINT, CRL_ACCEPTED, HANDSHAKE_REFUSED, WITNESS_CONFIRMED};
+use crate::checkpoint::{Checkpoint, CheckpointError, verify_cosignature};
+use crate::note::{Note, VerifierKey};
+use crate::record::{Head, Record};
+
+/// Handshakes refused for one reason within a second.
+#[derive(Clone, Copy, Debug)]
+pub struct HandshakeRefused<'a, T> {
+    /// Why.
+    pub reason: &'a str,
+    /// How many.
+    pub count: u64,
+    /// Where a few of them came from.
+    pub samples: &'a [T],
+}
+
+impl<T: Display> HandshakeRefused<'_, T> {
+    /// Writes the record.
+    pub fn write(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let mut record = Record::begin(out, head, HANDSHAKE_REFUSED);
+        record.number("count", self.count);
+        record.text("reason", self.reason);
+        record.at("samples").texts("samples", self.samples);
+        record.finish();
+    }
+}
+
+/// The witness co-signed a head of this log.
+#[derive(Clone, Copy, Debug)]
+pub struct WitnessConfirmed<'a> {
+    /// The checkpoint that was co-signed.
+    pub checkpoint: &'a Checkpoint,
+    /// The witness's signature line.
+    pub cosignature: &'a str,
+}
+
+impl WitnessConfirmed<'_> {
+    /// Writes the record.
+    pub fn write(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let mut record = Record::begin(out, head, WITNESS_CONFIRMED);
+        record.text("cosignature", self.cosignature.trim_end_matches('\n'));
+        record.base64("root", &self.checkpoint.root);
+        record.number("size", self.checkpoint.size);
+        record.finish();
+    }
+}
+
+/// What a [`WitnessConfirmed`] record says, once the witness's signature was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The checkpoint that was co-signed.
+    pub checkpoint: Checkpoint,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// Reads a [`WitnessConfirmed`] record of the log `origin` and verifies it with the witness's key.
+///
+/// # Errors
+/// [`CheckpointError`].
+pub fn read_witness_confirmed(
+    record: &[u8],
+    origin: &str,
+    witness: &VerifierKey,
+) -> Result<Confirmed, CheckpointError> {
+    #[derive(serde::Deserialize)]
+    struct Members<'a> {
+        #[serde(borrow)]
+        cosignature: std::borrow::Cow<'a, str>,
+        root: &'a str,
+        size: u64,
+    }
+    let members: Members<'_> = serde_json::from_slice(record).map_err(|_| CheckpointError::Text)?;
+    let root = STANDARD
+        .decode(members.root)
+        .map_err(|_| CheckpointError::Text)?;
+    let checkpoint = Checkpoint {
+        origin: origin.to_owned(),
+        size: members.size,
+        root: root.try_into().map_err(|_| CheckpointError::Text)?,
+    };
+    let time = verify_cosignature(&checkpoint, &members.cosignature.parse()?, witness)?;
+    Ok(Confirmed { checkpoint, time })
+}
+
+/// The newest checkpoint of the authority that was seen: a floor after a restart.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorityCheckpoint<'a> {
+    /// The signed note.
+    pub note: &'a str,
+}
+
+impl AuthorityCheckpoint<'_> {
+    /// Writes the record.
+    pub fn write(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let mut record = Record::begin(out, head, AUTHORITY_CHECKPOINT);
+        record.text("checkpoint", self.note);
+        record.finish();
+    }
+
+    /// The note that such a record holds, not verified again.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] when it is not one.
+    pub fn read(record: &[u8]) -> Result<String, CheckpointError> {
+        #[derive(serde::Deserialize)]
+        struct Members {
+            checkpoint: String,
+        }
+        let Members { checkpoint } =
+            serde_json::from_slice(record).map_err(|_| CheckpointError::Text)?;
+        Checkpoint::parse_text(Note::parse(checkpoint.as_bytes())?.text)?;
+        Ok(checkpoint)
+    }
+}
+
+/// A CRL was accepted: its number is a floor after a restart.
+#[derive(Clone, Copy, Debug)]
+pub struct CrlAccepted<'a> {
+    /// The shard.
+    pub uri: &'a str,
+    /// Its crlNumber.
+    pub number: u64,
+}
+
+impl CrlAccepted<'_> {
+    /// Writes the record.
+    pub fn write(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let mut record = Record::begin(out, head, CRL_ACCEPTED);
+        record.number("number", self.number);
+        record.text("uri", self.uri);
+        record.finish();
+    }
+
+    /// The shard and number that such a record holds.
+    ///
+    /// # Errors
+    /// [`serde_json::Error`] when it is not one.
+    pub fn read(record: &[u8]) -> Result<(String, u64), serde_json::Error> {
+        #[derive(serde::Deserialize)]
+        struct Members {
+            uri: String,
+            number: crate::record::Number,
+        }
+        let members: Members = serde_json::from_slice(record)?;
+        Ok((members.uri, members.number.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentca_identity::crypto::{KeyKind, PrivateKey};
+
+    use super::*;
+    use crate::checkpoint::cosign;
+    use crate::decision::tests::{LOG, written};
+    use crate::note::{NoteSigner, SignatureType};
+
+    #[test]
+    fn small_records_are_canonical() {
+        let samples = ["192.0.2.1", "2001:db8::1"];
+        let refused = HandshakeRefused {
+            reason: "expired",
+            count: 3,
+            samples: &samples,
+        };
+        written(|head, out| refused.write(head, out));
+        for number in [7, u64::MAX] {
+            let accepted = CrlAccepted {
+                uri: "http://ca.example.org/crl/1.crl",
+                number,
+            };
+            let record = written(|head, out| accepted.write(head, out));
+            assert_eq!(
+                CrlAccepted::read(&record).unwrap(),
+                (accepted.uri.to_owned(), number)
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_witness_confirmed_reads_back() {
+        let key = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+        let signer =
+            NoteSigner::new("example.org/ca/witness", SignatureType::Cosignature, key).unwrap();
+        let checkpoint = Checkpoint {
+            origin: LOG.into(),
+            size: 41,
+            root: [7; 32],
+        };
+        let time = Timestamp::from_secs(1_763_707_760);
+        let line = cosign(&checkpoint, time, &signer).unwrap().to_string();
+        let confirmed = WitnessConfirmed {
+            checkpoint: &checkpoint,
+            cosignature: &line,
+        };
+        let record = written(|head, out| confirmed.write(head, out));
+        let read = read_witness_confirmed(&record, LOG, signer.verifier()).unwrap();
+        assert_eq!(read, Confirmed { checkpoint, time });
+        assert!(read_witness_confirmed(&record, "example.org/ca", signer.verifier()).is_err());
+        let forged = String::from_utf8(record)
+            .unwrap()
+            .replace("\"size\":41", "\"size\":42");
+        assert!(read_witness_confirmed(forged.as_bytes(), LOG, signer.verifier()).is_err());
+    }
+
+    #[test]
+    fn the_authoritys_checkpoint_reads_back() {
+        let key = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+        let signer = NoteSigner::new("example.org/ca", SignatureType::Ed25519, key).unwrap();
+        let checkpoint = Checkpoint {
+            origin: "example.org/ca".into(),
+            size: 3,
+            root: [7; 32],
+        };
+        let note = checkpoint.sign(&signer).unwrap();
+        let record = written(|head, out| AuthorityCheckpoint { note: &note }.write(head, out));
+        assert_eq!(AuthorityCheckpoint::read(&record).unwrap(), note);
+        assert!(AuthorityCheckpoint::read(b"{\"checkpoint\":\"x\"}").is_err());
+    }
+}
