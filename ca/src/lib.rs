@@ -34,6 +34,5 @@ mod inspect;
 mod logcmd;
 mod output;
 mod renew;
-mod segments;
 mod staging;
 mod verified;

@@ -5,20 +5,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use agentca_auditlog::checkpoint::Checkpoint;
-use agentca_auditlog::note::{SignatureType, VerifierKey};
-use agentca_auditlog::proof;
-use agentca_auditlog::record::{self, Chain};
-use agentca_auditlog::verify::{VerifyOptions, verify_directory};
-use agentca_identity::chain::TrustAnchor;
-use agentca_identity::spiffe::LogOrigin;
+use agentca_auditlog::log::Reader;
+use agentca_auditlog::verify::{VerifyOptions, signing_key, verify_directory};
+use agentca_auditlog::{proof, record};
 use agentca_identity::time::Timestamp;
 use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::credentials;
 use crate::output::{Format, count, printable, write_pairs};
-use crate::segments::{ReadError, Reader};
 use crate::staging::{self, Existing};
 use crate::verified::Verified;
 
@@ -61,19 +56,22 @@ pub(crate) enum AtEnd {
 
 /// Prints records as they are, or a line about each.
 pub(crate) fn show(dir: &Path, range: Range, at_end: AtEnd, form: Form) -> Result<(), Failure> {
-    let mut reader = reader(dir, range.from)?;
+    demand_log(dir)?;
+    let mut reader = Reader::new(dir, range.from);
     let mut found = false;
     let mut left = range.count.unwrap_or(u64::MAX);
     let mut out = io::BufWriter::new(io::stdout().lock());
     while left > 0 {
-        let Some(batch) = reader.batch()? else {
+        let batch = reader.batch();
+        let unread = |e| Failure::refused(format!("{} cannot be read: {e}", dir.display()));
+        let Some(batch) = batch.map_err(unread)? else {
             // Nobody waits for a line that is still in our hands.
             out.flush()?;
             if at_end == AtEnd::Stop {
                 return if found {
                     Ok(())
                 } else {
-                    nothing_from(dir, range.from)
+                    Err(nothing_from(dir, range.from, reader.end()))
                 };
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -101,45 +99,17 @@ pub(crate) fn show(dir: &Path, range: Range, at_end: AtEnd, form: Form) -> Resul
     Ok(out.flush()?)
 }
 
-fn reader(dir: &Path, from: u64) -> Result<Reader, Failure> {
-    Ok(Reader::open(dir, from)?)
-}
-
-/// Nothing was there to show: refused when the log does not reach that far, since whoever asks for a
-/// record by its index must not take an empty answer for one.
-fn nothing_from(dir: &Path, from: u64) -> Result<(), Failure> {
-    let size = size(dir)?;
-    if from < size {
-        return Ok(());
-    }
+/// Nothing was there to show: refused, since whoever asks for a record by its index must not take an
+/// empty answer for one.
+fn nothing_from(dir: &Path, from: u64, size: u64) -> Failure {
     let has = match size {
         0 => "no records".to_owned(),
         _ => format!("{}, 0 to {}", count(size, "record"), size.saturating_sub(1)),
     };
-    Err(Failure::refused(format!(
+    Failure::refused(format!(
         "{} has {has}, and none from {from} on; `--follow` waits for more",
         dir.display()
-    )))
-}
-
-/// How many records there are, counted from where the newest segment begins.
-fn size(dir: &Path) -> Result<u64, Failure> {
-    let segments = dir.join("segments");
-    let unreadable =
-        |e: io::Error| Failure::refused(format!("could not read {}: {e}", segments.display()));
-    let mut size = 0;
-    for entry in fs::read_dir(&segments).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        let first = name.to_str().and_then(|name| name.parse().ok());
-        size = size.max(first.unwrap_or_default());
-    }
-    let mut reader = reader(dir, size)?;
-    while let Some(batch) = reader.batch()? {
-        for (index, _) in batch {
-            size = index.saturating_add(1);
-        }
-    }
-    Ok(size)
+    ))
 }
 
 /// `12 2026-11-21T06:49:20.123Z certificate-issued prod/support-01 …`
@@ -272,56 +242,14 @@ pub(crate) fn verify_proof(
 /// Prints the key that signs the log now.
 pub(crate) fn vkey(dir: &Path, root: &Path) -> Result<(), Failure> {
     let anchor = credentials::read_anchor(root)?;
-    let path = dir.join("checkpoint");
-    let note = read(&path)?;
-    let mut reader = Reader::open(dir, 0)?;
-    let mut origin = None;
-    while let Some(batch) = reader.batch()? {
-        for (index, record) in batch {
-            let (log, chains) = announced(index, &record)
-                .map_err(|e| Failure::refused(format!("record {index} is not usable: {e}")))?;
-            let origin = origin.get_or_insert(log);
-            for chain in chains {
-                // The chains of response signers and of the witness have other origins.
-                if let Some(key) = key_of(&anchor, &chain, origin)
-                    && Checkpoint::open(&note, &key).is_ok()
-                {
-                    return Ok(writeln!(io::stdout(), "{key}")?);
-                }
-            }
-        }
-    }
-    Err(Failure::refused(format!(
-        "no key under this root signed {}, is {} the root of that log",
-        path.display(),
-        root.display()
-    )))
-}
-
-/// The log that a record says it is of, and the signers' chains that it announces.
-fn announced(index: u64, bytes: &[u8]) -> Result<(String, Vec<Chain>), record::ScanError> {
-    let envelope = record::scan(bytes)?;
-    let chains = match (index, envelope.kind) {
-        (0, _) => record::read_opened(bytes)?.signers,
-        (_, record::SIGNER_ANNOUNCED) => vec![record::read_announced(bytes)?],
-        _ => Vec::new(),
-    };
-    Ok((envelope.log.to_owned(), chains))
-}
-
-fn key_of(anchor: &TrustAnchor, chain: &Chain, origin: &str) -> Option<VerifierKey> {
-    let log: LogOrigin = origin.parse().ok()?;
-    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-    let signer = anchor.verify_signer(&chain, &log).ok()?;
-    VerifierKey::new(origin, SignatureType::Ed25519, signer.public_key().clone()).ok()
+    demand_log(dir)?;
+    let key = signing_key(dir, &anchor).map_err(|e| {
+        let (dir, root) = (dir.display(), root.display());
+        Failure::refused(format!("{dir} names no key under {root}: {e}"))
+    })?;
+    Ok(writeln!(io::stdout(), "{key}")?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|e| Failure::refused(format!("could not read {}: {e}", path.display())))
-}
-
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        Self::refused(error)
-    }
 }

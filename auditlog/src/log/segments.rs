@@ -37,6 +37,17 @@ pub(crate) struct Place {
     header: Header,
 }
 
+impl Place {
+    /// The frame that begins at `offset` of the segment whose first record is `segment`.
+    pub(crate) fn find(store: &dyn Store, segment: u64, offset: u64) -> Result<Self, ReadError> {
+        Ok(Self {
+            segment,
+            offset,
+            header: header_at(store, segment, offset)?,
+        })
+    }
+}
+
 impl Segments {
     pub(crate) fn new(firsts: impl IntoIterator<Item = u64>) -> Self {
         let marks = firsts
@@ -71,12 +82,9 @@ impl Segments {
         let (_, mut offset) = self.mark_before(segment, index)?;
         let mut places = Vec::new();
         loop {
-            let header = header_at(store, segment, offset)?;
-            places.push(Place {
-                segment,
-                offset,
-                header,
-            });
+            let place = Place::find(store, segment, offset)?;
+            let header = place.header;
+            places.push(place);
             offset += frame_len(&header);
             if header.end() > index || next.is_some_and(|next| header.end() >= next) {
                 return Ok(places);
@@ -100,13 +108,9 @@ impl Segments {
         } else {
             (place.segment, place.offset + frame_len(&place.header))
         };
-        let header = header_at(store, segment, offset)?;
-        if header.first == first {
-            Ok(Place {
-                segment,
-                offset,
-                header,
-            })
+        let place = Place::find(store, segment, offset)?;
+        if place.header.first == first {
+            Ok(place)
         } else {
             Err(ReadError::Damaged {
                 file: FileId::Segment(segment),

@@ -81,6 +81,22 @@ impl FileStore {
         Ok(Self::new(directory, root, Some(lock)))
     }
 
+    /// The first records of the segments, in order; what else is there does not matter.
+    pub(crate) fn segments(&self) -> Result<Vec<u64>, StoreError> {
+        let names = names(&self.directory.join(SEGMENTS))?;
+        let mut firsts: Vec<u64> = names
+            .iter()
+            .filter_map(
+                |name| match FileId::from_path(&format!("{SEGMENTS}/{name}"))? {
+                    FileId::Segment(first) => Some(first),
+                    FileId::Hashes(_) => None,
+                },
+            )
+            .collect();
+        firsts.sort_unstable();
+        Ok(firsts)
+    }
+
     fn new(directory: &Path, root: PathBuf, lock: Option<File>) -> Self {
         let state = State {
             root,

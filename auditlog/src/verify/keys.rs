@@ -8,7 +8,7 @@ use agentca_identity::time::Timestamp;
 use super::violation::{Place, Reason, Violation};
 use crate::checkpoint::Checkpoint;
 use crate::note::{SignatureType, VerifierKey};
-use crate::record::{self, Chain};
+use crate::record::{self, Chain, SIGNER_ANNOUNCED, read_announced, scan};
 
 /// Who signed a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,26 @@ impl<'a> KeyRing<'a> {
             own: Vec::new(),
             witness: None,
         }
+    }
+
+    /// Takes whatever keys record `index` announces; says whether it does that.
+    pub(super) fn hear(
+        &mut self,
+        index: u64,
+        bytes: &[u8],
+        origin: &LogOrigin,
+    ) -> Result<bool, Violation> {
+        let wrong = |e| Violation::record(index, Reason::Record(e));
+        let kind = scan(bytes).map_err(wrong)?.kind;
+        if index == 0 {
+            self.open(bytes, origin)?;
+        } else if kind == SIGNER_ANNOUNCED {
+            let chain = read_announced(bytes).map_err(wrong)?;
+            self.announce(index, &chain, origin)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Takes the keys of record 0.

@@ -12,6 +12,7 @@ mod levels;
 mod records;
 mod report;
 mod segments;
+mod signing;
 mod violation;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ use agentca_identity::time::Timestamp;
 
 pub use keys::Signer;
 pub use report::{Cosigned, Report, Revocation, Tail};
+pub use signing::signing_key;
 pub use violation::{Place, Reason, Violation};
 
 use crate::checkpoint::Checkpoint;
@@ -60,18 +62,13 @@ pub fn verify_directory(
     options: &VerifyOptions<'_>,
 ) -> Result<Report, Violation> {
     let store = FileStore::inspect(directory);
-    let note = store.checkpoint().map_err(Violation::unreadable)?;
-    let note = note.ok_or_else(|| Violation::of(Place::Checkpoint, Reason::Missing))?;
-    let checkpoint = read_checkpoint(&note)?;
+    let (note, checkpoint) = stored_checkpoint(&store)?;
     let files = store.files().map_err(Violation::unreadable)?;
     // Their lengths are taken before the segments are read: whatever a running log adds to them later
     // is left for the next verification.
     let levels = Levels::open(&store, &files)?;
     let floor = options.floor.map(read_floor).transpose()?;
-    let origin: LogOrigin = checkpoint
-        .origin
-        .parse()
-        .map_err(|_| Violation::of(Place::Checkpoint, Reason::Origin))?;
+    let origin = origin_of(&checkpoint)?;
     let mut verifier = Verifier {
         checkpoint: &checkpoint,
         floor: floor.as_ref().map(|(floor, _)| floor),
@@ -87,13 +84,22 @@ pub fn verify_directory(
 
 /// The checkpoint file: a signed note with one signature line, which is verified when the log's keys
 /// are known.
-fn read_checkpoint(note: &[u8]) -> Result<Checkpoint, Violation> {
+fn stored_checkpoint(store: &FileStore) -> Result<(Vec<u8>, Checkpoint), Violation> {
     let wrong = |reason| Violation::of(Place::Checkpoint, reason);
-    let parsed = Note::parse(note).map_err(|e| wrong(Reason::Checkpoint(e.into())))?;
+    let note = store.checkpoint().map_err(Violation::unreadable)?;
+    let note = note.ok_or_else(|| wrong(Reason::Missing))?;
+    let parsed = Note::parse(&note).map_err(|e| wrong(Reason::Checkpoint(e.into())))?;
     if parsed.signatures.len() != 1 {
         return Err(wrong(Reason::SignatureLines));
     }
-    Checkpoint::parse_text(parsed.text).map_err(|e| wrong(Reason::Checkpoint(e)))
+    let checkpoint =
+        Checkpoint::parse_text(parsed.text).map_err(|e| wrong(Reason::Checkpoint(e)))?;
+    Ok((note, checkpoint))
+}
+
+fn origin_of(checkpoint: &Checkpoint) -> Result<LogOrigin, Violation> {
+    let origin = checkpoint.origin.parse();
+    origin.map_err(|_| Violation::of(Place::Checkpoint, Reason::Origin))
 }
 
 fn read_floor(note: &[u8]) -> Result<(Checkpoint, Vec<u8>), Violation> {

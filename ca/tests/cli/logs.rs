@@ -48,11 +48,30 @@ fn another_root_verifies_nothing() {
         lab.agentca(&["log", "verify", "pki/log", "--root", no_root])
             .fails(1, &["is no root certificate", no_root, "give the ca.crt"]);
     }
-    assert_eq!(
-        lab.agentca(&["log", "verify", "nowhere", "--root", "out/ca.crt"])
-            .code,
-        1
-    );
+    let vkey = ["log", "vkey", "pki/log", "--root", root.to_str().unwrap()];
+    assert_eq!(lab.agentca(&vkey).code, 1);
+}
+
+#[test]
+fn a_folder_that_is_no_log_is_told_from_a_damaged_one() {
+    let lab = Lab::empty();
+    lab.agentca(&["init", "--trust-domain", "example.org", "--data", "pki"])
+        .done();
+    let root = lab.admin().join("ca.crt");
+    let root = ["--root", root.to_str().unwrap()];
+    for command in [
+        &["log", "show", "pki/keys"][..],
+        &[&["log", "verify", "pki/keys"], &root[..]].concat(),
+        &[&["log", "vkey", "pki/keys"], &root[..]].concat(),
+        &[&["log", "prove", "1", "--log", "pki/keys"], &root[..]].concat(),
+    ] {
+        let refused = lab.agentca(command);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(
+            refused.stderr.contains("is not the directory of a log"),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]
