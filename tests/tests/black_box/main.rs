@@ -9,6 +9,7 @@ mod example;
 mod handshakes;
 mod renewals;
 mod requests;
+mod rewrites;
 mod rollbacks;
 mod streams;
 mod verdicts;
