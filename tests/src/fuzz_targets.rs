@@ -5,14 +5,45 @@
 //! it accepts is, byte for byte, what the writer would have written.
 
 use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use agentca_auditlog::checkpoint::Checkpoint;
 use agentca_auditlog::frame;
-use agentca_auditlog::note::Note;
+use agentca_auditlog::heartbeat::Heartbeat;
+use agentca_auditlog::note::{Note, NoteSigner, SignatureType};
+use agentca_auditlog::proof::Proof;
+use agentca_auditlog::receipt::AgentAudit;
+use agentca_auditlog::record::{Head, scan};
+use agentca_auditlog::status::{Snapshot, StatusRecord};
 use agentca_enforcer::config::Config;
 use agentca_identity::certificate::Certificate;
-use agentca_identity::profile::csr as requests;
+use agentca_identity::crypto::{KeyKind, PrivateKey};
+use agentca_identity::profile::crl::Crl;
+use agentca_identity::profile::{Issuer, Pen, Template, Validity, create_root, csr as requests};
+use agentca_identity::time::Timestamp;
 use agentca_policy::NormalPath;
+use serde_json::Value;
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name of its corpus and of its entry for cargo-fuzz.
+pub const TARGETS: [(&str, Target); 13] = [
+    ("batch", batch),
+    ("certificate", certificate),
+    ("checkpoint", checkpoint),
+    ("crl", crl),
+    ("csr", csr),
+    ("enforcer_config", enforcer_config),
+    ("heartbeat", heartbeat),
+    ("path", path),
+    ("proof", proof),
+    ("receipt", receipt),
+    ("record", record),
+    ("snapshot", snapshot),
+    ("status", status),
+];
 
 /// The strict certificate reader.
 pub fn certificate(data: &[u8]) {
@@ -67,6 +98,112 @@ pub fn checkpoint(data: &[u8]) {
             note.text,
             "another reading of the same checkpoint"
         );
+    }
+}
+
+/// Who signs the heartbeats that [`heartbeat`] believes.
+pub static AUTHORITY: LazyLock<NoteSigner> = LazyLock::new(|| {
+    let key = PrivateKey::generate(KeyKind::Ed25519).expect("a key");
+    NoteSigner::new("example.org/ca", SignatureType::Ed25519, key).expect("a signer")
+});
+
+/// The reader of heartbeats.
+pub fn heartbeat(data: &[u8]) {
+    if let Ok(heartbeat) = Heartbeat::open(data, AUTHORITY.verifier()) {
+        let written = heartbeat.sign(&AUTHORITY);
+        assert!(
+            written.is_ok_and(|written| written.as_bytes() == data),
+            "another reading of the same heartbeat"
+        );
+    }
+}
+
+/// The one pass over a record that tells whether it is canonical, against a reader that builds a tree.
+pub fn record(data: &[u8]) {
+    let Ok(envelope) = scan(data) else { return };
+    let tree: Value = serde_json::from_slice(data).expect("what was scanned is JSON");
+    assert_eq!(tree["kind"], envelope.kind);
+    assert_eq!(tree["log"], envelope.log);
+    assert_eq!(tree["time"], envelope.time_text);
+    assert_eq!(tree.get("status").is_some(), envelope.has_status);
+    let seq = match &tree["seq"] {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_u64(),
+    };
+    assert_eq!(seq, Some(envelope.seq));
+    // Beyond ASCII our order of members is that of UTF-16, serde's that of UTF-8.
+    if data.is_ascii() {
+        let written = serde_json::to_vec(&tree).expect("a tree can be written");
+        assert_eq!(written, data, "a record with two forms");
+    }
+}
+
+/// The reader of status records.
+pub fn status(data: &[u8]) {
+    let Ok(record) = StatusRecord::parse(data) else {
+        return;
+    };
+    let envelope = scan(data).expect("a status record is a record");
+    let time = envelope.time().expect("a record has a time");
+    let mut written = Vec::new();
+    record.encode(&Head::new(envelope.seq, time, envelope.log), &mut written);
+    assert_eq!(written, data, "another reading of the same status record");
+}
+
+/// The reader of snapshots.
+pub fn snapshot(data: &[u8]) {
+    if let Ok(snapshot) = Snapshot::read(data) {
+        let mut written = Vec::new();
+        assert!(snapshot.write(&mut written).is_ok(), "read, yet unwritable");
+        assert_eq!(written, data, "another reading of the same snapshot");
+    }
+}
+
+/// The reader of proof files.
+pub fn proof(data: &[u8]) {
+    if let Ok(proof) = Proof::parse(data) {
+        let written = proof.write();
+        assert_eq!(
+            written.as_bytes(),
+            data,
+            "another reading of the same proof"
+        );
+    }
+}
+
+/// The reader of receipts.
+pub fn receipt(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(audit) = AgentAudit::parse(text) {
+        assert_eq!(
+            audit.to_string(),
+            text,
+            "another reading of the same receipt"
+        );
+    }
+}
+
+/// Who signs the lists that [`crl`] believes.
+pub static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
+    let keys = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).expect("a key"));
+    let [root, key] = keys;
+    let domain = || "example.org".parse().expect("a trust domain");
+    let now = Timestamp::now();
+    let root = create_root(domain(), Pen::default(), &root, now).expect("a root");
+    let validity = Validity::starting(now, Duration::from_secs(3600));
+    let template = Template::issuing_ca(domain(), key.public_key(), validity);
+    let prepared = root.prepare(template).expect("a certificate");
+    let certificate = prepared.sign().expect("a signature");
+    Issuer::new(certificate, key, Pen::default()).expect("an issuer")
+});
+
+/// The reader of CRLs; it reads entries only under a good signature.
+pub fn crl(data: &[u8]) {
+    if let Ok(crl) = Crl::parse_verified(data, ISSUER.certificate()) {
+        let listed = crl.iter().all(|entry| crl.revoked(&entry.serial).is_some());
+        assert!(listed, "a revoked serial that is not found");
     }
 }
 

@@ -7,37 +7,77 @@
 )]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agentca_auditlog::heartbeat::{Heartbeat, HeartbeatError};
+use agentca_auditlog::proof::Proof;
+use agentca_auditlog::receipt::AgentAudit;
+use agentca_auditlog::record::scan;
+use agentca_auditlog::status::{Snapshot, StatusRecord};
 use agentca_identity::certificate::{AgentIdentity, Certificate};
 use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::grant::Grant;
 use agentca_identity::name::TrustDomain;
-use agentca_identity::profile::{Issuer, Pen, Template, Validity, create_root, csr};
+use agentca_identity::profile::crl::{Crl, CrlTemplate, sign_crl};
+use agentca_identity::profile::{
+    Issuer, Pen, RevocationReason, Template, Validity, create_root, csr,
+};
 use agentca_identity::scope::ScopeSet;
+use agentca_identity::serial::Serial;
 use agentca_identity::time::Timestamp;
 use agentca_identity::trust::TrustLevel;
-use agentca_tests::fuzz_targets;
+use agentca_tests::fuzz_targets::{self, TARGETS, Target};
 
-/// Runs `target` over its corpus and over damaged versions of it; asserts that there is a corpus.
-fn check(name: &str, target: fn(&[u8])) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(name);
-    let mut files = 0;
-    for file in fs::read_dir(&folder).unwrap() {
-        let seed = fs::read(file.unwrap().path()).unwrap();
-        damaged(&seed, target);
-        files += 1;
+/// Runs a target over its corpus and over damaged versions of it; asserts that there is a corpus.
+fn check(name: &str) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
+    let folder = fuzz().join("corpus").join(name);
+    let seeds = names(&folder);
+    assert!(seeds.len() >= 10, "only {} files for {name}", seeds.len());
+    for seed in seeds {
+        damaged(&fs::read(folder.join(seed)).unwrap(), *target);
     }
-    assert!(files >= 10, "only {files} files in {}", folder.display());
+}
+
+fn fuzz() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}
+
+/// A target without a corpus, without an entry for cargo-fuzz or without a test here would never run.
+#[test]
+fn every_target_is_fuzzed() {
+    let targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names(&fuzz().join("corpus")), targets);
+    let entries: Vec<_> = names(&fuzz().join("fuzz_targets"));
+    let expected: Vec<_> = targets.iter().map(|name| format!("{name}.rs")).collect();
+    assert_eq!(entries, expected);
+    let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
+    let here = include_str!("fuzz_corpus.rs");
+    for name in targets {
+        assert!(manifest.contains(&format!("name = \"{name}\"\n")), "{name}");
+        let calls = format!("fuzz_targets::{name}(data)");
+        let entry = fuzz().join("fuzz_targets").join(format!("{name}.rs"));
+        assert!(
+            fs::read_to_string(entry).unwrap().contains(&calls),
+            "{name}"
+        );
+        assert!(here.contains(&format!("check(\"{name}\");")), "{name}");
+    }
 }
 
 /// The seed itself, cut at every length, and with every byte changed in a few ways.
 ///
 /// Long seeds are sampled, always at the same places.
-fn damaged(seed: &[u8], target: fn(&[u8])) {
+fn damaged(seed: &[u8], target: Target) {
     target(seed);
     let stride = seed.len() / 600 + 1;
     for at in (0..seed.len()).step_by(stride) {
@@ -57,32 +97,145 @@ fn damaged(seed: &[u8], target: fn(&[u8])) {
 
 #[test]
 fn certificate_corpus() {
-    check("certificate", fuzz_targets::certificate);
+    check("certificate");
 }
 
 #[test]
 fn csr_corpus() {
-    check("csr", fuzz_targets::csr);
+    check("csr");
 }
 
 #[test]
 fn batch_corpus() {
-    check("batch", fuzz_targets::batch);
+    check("batch");
 }
 
 #[test]
 fn checkpoint_corpus() {
-    check("checkpoint", fuzz_targets::checkpoint);
+    check("checkpoint");
 }
 
 #[test]
 fn path_corpus() {
-    check("path", fuzz_targets::path);
+    check("path");
 }
 
 #[test]
 fn enforcer_config_corpus() {
-    check("enforcer_config", fuzz_targets::enforcer_config);
+    check("enforcer_config");
+}
+
+#[test]
+fn crl_corpus() {
+    check("crl");
+}
+
+#[test]
+fn heartbeat_corpus() {
+    check("heartbeat");
+}
+
+#[test]
+fn proof_corpus() {
+    check("proof");
+}
+
+#[test]
+fn receipt_corpus() {
+    check("receipt");
+}
+
+#[test]
+fn record_corpus() {
+    check("record");
+}
+
+#[test]
+fn snapshot_corpus() {
+    check("snapshot");
+}
+
+#[test]
+fn status_corpus() {
+    check("status");
+}
+
+/// The seeds called `good…` do read: damage to what nobody accepts would show nothing.
+#[test]
+fn good_seeds_are_accepted() {
+    let seeds = |name: &str| {
+        let folder = fuzz().join("corpus").join(name);
+        let good = names(&folder).into_iter();
+        let good: Vec<_> = good.filter(|seed| seed.starts_with("good")).collect();
+        assert!(!good.is_empty(), "{name}");
+        good.into_iter()
+            .map(move |seed| (seed.clone(), fs::read(folder.join(seed)).unwrap()))
+    };
+    for (seed, bytes) in seeds("proof") {
+        assert!(Proof::parse(&bytes).is_ok(), "{seed}");
+    }
+    for (seed, bytes) in seeds("receipt") {
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(AgentAudit::parse(&text).is_ok(), "{seed}");
+    }
+    for (seed, bytes) in seeds("record") {
+        assert!(scan(&bytes).is_ok(), "{seed}");
+    }
+    for (seed, bytes) in seeds("snapshot") {
+        assert!(Snapshot::read(&bytes).is_ok(), "{seed}");
+    }
+    for (seed, bytes) in seeds("status") {
+        let read = StatusRecord::parse(&bytes);
+        assert!(read.is_ok(), "{seed}: {read:?}");
+    }
+    // Its key is nobody's, but its text is that of a heartbeat.
+    for (seed, bytes) in seeds("heartbeat") {
+        let read = Heartbeat::open(&bytes, fuzz_targets::AUTHORITY.verifier());
+        assert!(
+            matches!(read, Err(HeartbeatError::Note(_))),
+            "{seed}: {read:?}"
+        );
+    }
+}
+
+/// A signed heartbeat reads; damaged, it reads as nothing.
+#[test]
+fn damaged_heartbeats() {
+    let heartbeat = Heartbeat {
+        origin: "example.org/ca".into(),
+        time: Timestamp::from_millis(1_763_707_760_123),
+        checkpoint_size: 12,
+        checkpoint_root: [1; 32],
+        environment: "prod".parse().unwrap(),
+        status_number: 7,
+        status_hash: [2; 32],
+    };
+    let signer = &fuzz_targets::AUTHORITY;
+    let note = heartbeat.sign(signer).unwrap();
+    let read = Heartbeat::open(note.as_bytes(), signer.verifier()).unwrap();
+    assert_eq!(read, heartbeat);
+    damaged(note.as_bytes(), fuzz_targets::heartbeat);
+}
+
+/// A signed list reads; damaged, it reads as nothing or as those very entries.
+#[test]
+fn damaged_crls() {
+    let now = Timestamp::now();
+    let serials = [7, 9].map(|byte| Serial::from_bytes([byte; 16]).unwrap());
+    let template = CrlTemplate {
+        number: 12,
+        this_update: now,
+        next_update: now + Duration::from_secs(60),
+        shard_uri: "http://127.0.0.1:7080/crl/0.crl".parse().unwrap(),
+        revoked: serials
+            .into_iter()
+            .map(|serial| (serial, now, RevocationReason::KeyCompromise)),
+    };
+    let issuer = &fuzz_targets::ISSUER;
+    let der = sign_crl(issuer, template).unwrap();
+    let crl = Crl::parse_verified(&der, issuer.certificate()).unwrap();
+    assert!(serials.iter().all(|serial| crl.revoked(serial).is_some()));
+    damaged(&der, fuzz_targets::crl);
 }
 
 /// A good request reads; no damage to it reads as anything but a damaged or the same key.
