@@ -1,6 +1,6 @@
 //! Reading bodies: a request's whole, up to its limit, and an upstream's of known length.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -45,10 +45,7 @@ pub(crate) async fn read_request(
             .limit(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)))
             .await;
         match frame {
-            Err(TimedOut) => {
-                let denial = Denial::new(Rule::Malformed, "the request's body took too long");
-                return Err(denial.with_status(StatusCode::REQUEST_TIMEOUT));
-            }
+            Err(TimedOut) => return Err(too_slow()),
             Ok(None) => return Ok(whole.finish()),
             Ok(Some(Err(_))) => {
                 return Err(Denial::new(
@@ -110,6 +107,11 @@ pub(crate) async fn read_answer(
     Ok(whole.finish())
 }
 
+fn too_slow() -> Denial {
+    Denial::new(Rule::Malformed, "the request's body took too long")
+        .with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
 fn too_large() -> Denial {
     Denial::new(Rule::TooLarge, "the request's body is too large")
 }
@@ -153,19 +155,58 @@ pub(crate) struct StreamedRequest {
     claim: Option<String>,
     /// The last piece, held back until the digest is known to be right.
     held: Option<Bytes>,
+    upload: Rc<Upload>,
+    /// The client is waited for.
+    waiting: bool,
     timer: Timer,
     pause: Duration,
-    ended: Rc<Cell<bool>>,
     _running: Running,
 }
 
+/// What is known of a request body while it is passed on.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    ended: Cell<bool>,
+    /// What the client did wrong.
+    fault: RefCell<Option<Denial>>,
+    /// For the upstream's answer: it does not run while the client is waited for.
+    answer: Timer,
+    answer_within: Duration,
+}
+
+impl Upload {
+    pub(crate) fn new(answer: Timer, answer_within: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            ended: Cell::new(false),
+            fault: RefCell::default(),
+            answer,
+            answer_within,
+        })
+    }
+
+    /// Whether all of it was read.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Why it was broken off, when the client is to blame; told once.
+    pub(crate) fn fault(&self) -> Option<Denial> {
+        self.fault.take()
+    }
+
+    /// Until when the upstream has to answer.
+    pub(crate) fn answer_timer(&self) -> &Timer {
+        &self.answer
+    }
+}
+
 impl StreamedRequest {
-    /// `pause` is the longest between two pieces; `ended` is set at the body's end.
+    /// The client may take `pause` for each piece.
     pub(crate) fn new(
         body: Incoming,
         claim: Option<String>,
         (timer, pause): (Timer, Duration),
-        ended: Rc<Cell<bool>>,
+        upload: Rc<Upload>,
         running: Running,
     ) -> Self {
         Self {
@@ -173,21 +214,45 @@ impl StreamedRequest {
             hash: Some(Sha256::new()),
             claim,
             held: None,
+            upload,
+            waiting: false,
             timer,
             pause,
-            ended,
             _running: running,
         }
     }
 
-    fn finish(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.ended.set(true);
-        if let Some(hash) = self.hash.take()
-            && check_digest(self.claim.as_deref(), &hash.finish()).is_err()
-        {
-            return Poll::Ready(Some(Err("the body is not what Content-Digest says".into())));
+    fn finish(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        self.upload.ended.set(true);
+        let digest = self.hash.take().map(Sha256::finish);
+        let checked = digest.map(|digest| check_digest(self.claim.as_deref(), &digest));
+        match checked {
+            Some(Err(denial)) => Some(Err(self.blame(denial))),
+            _ => self.held.take().map(|last| Ok(Frame::data(last))),
         }
-        Poll::Ready(self.held.take().map(|last| Ok(Frame::data(last))))
+    }
+
+    fn blame(&self, denial: Denial) -> BoxError {
+        let text = denial.detail.clone();
+        self.upload.fault.replace(Some(denial));
+        text.into()
+    }
+
+    /// Has the next piece; gives the one before.
+    fn take(&mut self, data: Bytes) -> Option<Bytes> {
+        if let Some(hash) = &mut self.hash {
+            hash.update(&data);
+        }
+        self.held.replace(data)
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
+        if !self.waiting {
+            self.waiting = true;
+            self.upload.answer.set(None);
+            self.timer.restart(self.pause);
+        }
+        self.timer.poll(cx).map(|()| self.blame(too_slow()))
     }
 }
 
@@ -201,26 +266,20 @@ impl Body for StreamedRequest {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         loop {
-            match Pin::new(&mut this.body).poll_frame(cx) {
-                Poll::Ready(None) => return this.finish(),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Ready(Some(Ok(frame))) => {
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    this.timer.restart(this.pause);
-                    if let Some(hash) = &mut this.hash {
-                        hash.update(&data);
-                    }
-                    if let Some(previous) = this.held.replace(data) {
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                return this.wait(cx).map(|error| Some(Err(error)));
+            };
+            this.waiting = false;
+            this.upload.answer.restart(this.upload.answer_within);
+            match frame {
+                None => return Poll::Ready(this.finish()),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => {
+                    // Trailers are dropped.
+                    let data = frame.into_data().ok();
+                    if let Some(previous) = data.and_then(|data| this.take(data)) {
                         return Poll::Ready(Some(Ok(Frame::data(previous))));
                     }
-                }
-                Poll::Pending => {
-                    return this
-                        .timer
-                        .poll(cx)
-                        .map(|()| Some(Err("the request's body took too long".into())));
                 }
             }
         }

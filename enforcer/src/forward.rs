@@ -8,6 +8,7 @@ use crate::head::{Head, clean_answer};
 use crate::live::Live;
 use crate::road::{Denial, Permit};
 use crate::session::Session;
+use crate::timers::Timer;
 use crate::upstream::{Link, Outbound, SendFailure, UpstreamError};
 
 /// An upstream's answer, its body still to come over the link.
@@ -36,7 +37,7 @@ impl From<UpstreamError> for ForwardFailure {
 }
 
 /// Sends what was permitted, and nothing else: takes the permit, asks once more whether it is still
-/// valid, and waits for the answer's head. Another connection is tried only while not a byte was
+/// valid, and waits for the answer's head, as long as `timer` lets it. Another connection is tried only while not a byte was
 /// sent.
 pub(crate) async fn forward(
     session: &Session,
@@ -44,6 +45,7 @@ pub(crate) async fn forward(
     permit: Permit,
     body: Outbound,
     request_id: HeaderValue,
+    timer: &Timer,
 ) -> Result<Answered, ForwardFailure> {
     let (worker, limits) = (&session.worker, live.upstream_limits());
     let target = std::sync::Arc::clone(permit.target());
@@ -53,9 +55,9 @@ pub(crate) async fn forward(
         .still_valid(registry, &session.peer)
         .map_err(ForwardFailure::Denied)?;
     let mut request = outgoing(session, permit, body, request_id);
-    let timer = worker.timers.after(live.config().limits.upstream_timeout);
+    timer.restart(live.config().limits.upstream_timeout);
     for _ in 0..ATTEMPTS {
-        match link.send(request, &timer).await {
+        match link.send(request, timer).await {
             Ok(response) => return Ok(accept(response.into_parts(), link)?),
             Err(SendFailure::Failed(error)) => return Err(error.into()),
             Err(SendFailure::Unsent(unsent)) => request = *unsent,

@@ -1,6 +1,5 @@
 //! What is done with one request, from its head to its sealed answer.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::answer::{AnswerBody, Reply, Seal, SealError, is_bodyless, seal_open};
-use crate::body::{self, StreamedRequest};
+use crate::body::{self, StreamedRequest, Upload};
 use crate::durable::Blocked;
 use crate::forward::{Answered, ForwardFailure, forward};
 use crate::gate::{Call, Protocol};
@@ -107,8 +106,8 @@ struct Turn {
     ledger: Ledger,
     /// `None` once it was handed over to be streamed.
     body: Option<Incoming>,
-    /// Set when a streamed body has reached its end.
-    streamed: Option<Rc<Cell<bool>>>,
+    /// The body, once it was handed over.
+    upload: Option<Rc<Upload>>,
     /// `None` once it was handed over to the answer.
     call: Option<Call>,
 }
@@ -144,7 +143,7 @@ impl Turn {
                 asked,
                 ledger,
                 body,
-                streamed: None,
+                upload: None,
                 call,
             },
             head,
@@ -201,7 +200,16 @@ impl Turn {
         let target = Arc::clone(permit.target());
         let request_id = self.ledger.request_id();
         self.ledger.sent();
-        match forward(&self.session, &self.live, permit, outbound, request_id).await {
+        let own;
+        let timer = match &self.upload {
+            Some(upload) => upload.answer_timer(),
+            None => {
+                own = self.session.worker.timers.timer();
+                &own
+            }
+        };
+        let (session, live) = (&self.session, &self.live);
+        match forward(session, live, permit, outbound, request_id, timer).await {
             Ok(answered) => self.pass_on(answered, target).await,
             Err(ForwardFailure::Denied(denial)) => self.deny(&denial).await,
             Err(ForwardFailure::Upstream(error)) => self.upstream_failed(&error).await,
@@ -222,15 +230,16 @@ impl Turn {
     async fn take_body(&mut self, permit: &Permit) -> Result<Outbound, Denial> {
         let limits = &self.live.config().limits;
         let claim = self.asked.content_digest.as_deref();
-        let timer = self.session.worker.timers.after(limits.body_timeout);
+        let timers = &self.session.worker.timers;
+        let timer = timers.after(limits.body_timeout);
         if permit.route().stream_request
             && let Some(body) = self.body.take()
         {
-            let ended = Rc::clone(self.streamed.insert(Rc::default()));
-            let pause = limits.body_timeout;
-            let claim = claim.map(str::to_owned);
-            let streamed =
-                StreamedRequest::new(body, claim, (timer, pause), ended, self.session.running());
+            let upload = Upload::new(timers.timer(), limits.upstream_timeout);
+            self.upload = Some(Rc::clone(&upload));
+            let (claim, pause) = (claim.map(str::to_owned), limits.body_timeout);
+            let running = self.session.running();
+            let streamed = StreamedRequest::new(body, claim, (timer, pause), upload, running);
             return Ok(Outbound::Stream(Box::pin(streamed)));
         }
         let Some(body) = &mut self.body else {
@@ -284,6 +293,10 @@ impl Turn {
     }
 
     async fn upstream_failed(&mut self, error: &UpstreamError) -> Given {
+        // When its request was broken off, by what the client sent or did not.
+        if let Some(denial) = self.upload.as_ref().and_then(|upload| upload.fault()) {
+            return self.deny(&denial).await;
+        }
         let denial = Denial::new(Rule::Upstream, error.to_string());
         let denial = match error {
             UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
@@ -364,9 +377,9 @@ impl Turn {
     /// Whether the connection takes no further request: its body was not read, or where the next
     /// head begins is not known.
     fn closes(&self) -> bool {
-        let unread = match (&self.body, &self.streamed) {
+        let unread = match (&self.body, &self.upload) {
             (Some(body), _) => !body.is_end_stream(),
-            (None, streamed) => streamed.as_ref().is_none_or(|ended| !ended.get()),
+            (None, upload) => upload.as_ref().is_none_or(|upload| !upload.ended()),
         };
         if unread {
             self.session.traffic.leave_unread();

@@ -16,6 +16,8 @@ mod pki;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod uploads;
+#[cfg(test)]
 mod upstream;
 #[cfg(test)]
 mod verdicts;

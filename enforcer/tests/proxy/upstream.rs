@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
@@ -64,22 +64,29 @@ impl Upstream {
         self.seen.lock().unwrap().clone()
     }
 
+    fn saw(&self, parts: request::Parts, body: Bytes) {
+        self.seen.lock().unwrap().push(Seen {
+            method: parts.method,
+            path: parts.uri.to_string(),
+            headers: parts.headers,
+            body,
+        });
+    }
+
     async fn answer(
         self,
         request: Request<Incoming>,
     ) -> Result<Response<BoxBody<Bytes, Infallible>>, std::io::Error> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
+        if parts.uri.path() == "/v1/upload" {
+            return self.upload(parts, &mut body).await;
+        }
         let body = body
             .collect()
             .await
             .map_err(std::io::Error::other)?
             .to_bytes();
-        self.seen.lock().unwrap().push(Seen {
-            method: parts.method.clone(),
-            path: parts.uri.to_string(),
-            headers: parts.headers,
-            body: body.clone(),
-        });
+        self.saw(parts.clone(), body.clone());
         let answer = Response::builder();
         Ok(match parts.uri.path() {
             "/v1/stream" => answer
@@ -115,6 +122,24 @@ impl Upstream {
                 .body(full(format!("{{\"path\":\"{path}\"}}")))
                 .unwrap(),
         })
+    }
+
+    /// Says of each piece that it came, and answers with their sum, or says that it was left alone.
+    async fn upload(
+        self,
+        parts: request::Parts,
+        body: &mut Incoming,
+    ) -> Result<Response<BoxBody<Bytes, Infallible>>, std::io::Error> {
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.inspect_err(|_| self.gone.notify_one());
+            let data = frame.map_err(std::io::Error::other)?.into_data();
+            whole.extend(data.unwrap_or_default());
+            self.held.notify_one();
+        }
+        let length = whole.len().to_string();
+        self.saw(parts, whole.into());
+        Ok(Response::new(full(length)))
     }
 
     /// One event at once, one at every `go`, for ever.
