@@ -32,7 +32,7 @@ use crate::reload::{self, Apply};
 use crate::server::{Server, ServerError};
 use crate::setting::{Setting, Settings};
 use crate::status::{Readiness, Registry};
-use crate::witness::Witness;
+use crate::witness::{self, Witness};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -173,6 +173,7 @@ impl Enforcer {
             held: Arc::clone(&held),
             named: Arc::clone(&named),
             remembered: None,
+            interval: witness::INTERVAL,
         };
         let mut minutely = witness();
         control.witness = Some(witness());

@@ -44,6 +44,8 @@ pub(crate) struct Witness {
     pub(crate) named: Arc<NamedWitness>,
     /// When the floor was recorded last.
     pub(crate) remembered: Option<Instant>,
+    /// From one confirmation to the next: [`INTERVAL`].
+    pub(crate) interval: Duration,
 }
 
 impl Witness {
@@ -53,12 +55,12 @@ impl Witness {
             let pause = match self.round().await {
                 Ok(()) => {
                     self.registry.set_readiness(Readiness::Ready);
-                    INTERVAL
+                    self.interval
                 }
                 Err(error) if error.is_refusal() => {
                     self.registry.set_readiness(Readiness::Refused);
                     tracing::error!(%error, "the witness refused this enforcer's log: not serving");
-                    INTERVAL
+                    self.interval
                 }
                 Err(error) => {
                     tracing::warn!(%error, "this enforcer's log was not witnessed");
@@ -105,7 +107,7 @@ impl Witness {
     async fn remember(&mut self, floor: &SignedCheckpoint) -> Result<(), JournalError> {
         if self
             .remembered
-            .is_some_and(|at| at.elapsed() < INTERVAL / 2)
+            .is_some_and(|at| at.elapsed() < self.interval / 2)
         {
             return Ok(());
         }
@@ -191,7 +193,7 @@ impl Witness {
     async fn link(&mut self) -> Result<Channel, WitnessError> {
         loop {
             let linked = self.links.wait_for(Option::is_some);
-            if let Ok(verified) = tokio::time::timeout(INTERVAL, linked).await {
+            if let Ok(verified) = tokio::time::timeout(self.interval, linked).await {
                 let channel = verified.map_err(|_| WitnessError::Stopped)?.clone();
                 return channel.ok_or(WitnessError::Stopped);
             }
@@ -248,6 +250,62 @@ impl WitnessError {
     }
 }
 
-const INTERVAL: Duration = Duration::from_secs(60);
+/// From one confirmation to the next.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use agentca_auditlog::record::Opening;
+    use agentca_identity::time::Timestamp;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::credentials::Credentials;
+    use crate::journal::Floors;
+    use crate::setting::Setting;
+    use crate::testing;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn the_floor_stays_among_the_newest_records_while_the_authority_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        testing::Pki::new().write(dir.path(), HOUR);
+        let text = "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\nidentity_dir = \".\"\n\
+                    data_dir = \"data\"\nauthority = \"https://127.0.0.1:1\"\n";
+        let config = Config::parse(text, dir.path()).unwrap();
+        let credentials =
+            Credentials::load(dir.path(), &config.environment, Timestamp::now()).unwrap();
+        let floor = credentials.checkpoint.clone();
+        let (_log_dir, log) = testing::log(&Opening::default());
+        let (_links, linked) = watch::channel(None);
+        let interval = Duration::from_millis(20);
+        let mut witness = Witness {
+            registry: Registry::for_feed(config.stale_after),
+            settings: Settings::new(Setting {
+                config: Arc::new(config),
+                credentials: Arc::new(credentials),
+            }),
+            log: Arc::clone(&log),
+            floor: Arc::new(Floor::at(floor.clone())),
+            links: linked,
+            held: Arc::default(),
+            // It was there before.
+            remembered: Some(Instant::now()),
+            interval,
+        };
+        let away = tokio::spawn(async move { witness.run().await });
+        for index in 1..=3 {
+            let written = tokio::time::timeout(HOUR / 60, log.durable_at(index)).await;
+            written.expect("the floor is recorded").unwrap();
+            let record = log.record(index).unwrap().unwrap();
+            assert_eq!(AuthorityCheckpoint::read(&record).unwrap(), floor.note);
+        }
+        away.abort();
+        // The log has to end before its directory.
+        assert!(away.await.unwrap_err().is_cancelled());
+        assert_eq!(Floors::find(&log, 0).unwrap().authority, Some(floor));
+    }
+}

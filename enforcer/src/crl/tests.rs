@@ -151,6 +151,44 @@ async fn numbers_never_go_back() {
     assert_eq!(stale, Err(StaleReason::Unverified));
 }
 
+/// The task's own thread and those that serve go on meanwhile.
+#[tokio::test]
+async fn a_long_list_is_taken_in_without_holding_anything_up() {
+    let mut bench = Bench::new();
+    let now = Timestamp::now();
+    let revoked: Vec<Serial> = (0..1_000_000).map(|_| Serial::generate()).collect();
+    bench.publish(1, &revoked, now, HOUR);
+    let registry = Arc::clone(&bench.follower.registry);
+    let agent: SpiffeId = "spiffe://example.org/prod/agent/a".parse().unwrap();
+    let (uri, serial) = (shard(), Serial::generate());
+    let claim = Claim {
+        serial,
+        agent: &agent,
+        fingerprint: [0; 32],
+        crl_uri: Some(&uri),
+    };
+    let began = Instant::now();
+    let taking = async { assert!(bench.round().await) };
+    let (mut longest, mut last) = (Duration::ZERO, began);
+    let going_on = async {
+        while registry.handshake_verdict(&claim) == Verdict::Unknown {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(taking, going_on);
+    let whole = began.elapsed();
+    assert!(longest < whole / 4, "{longest:?} of {whole:?}");
+    assert!(whole < HOUR / 60, "{whole:?}");
+    for serial in [&revoked[0], &revoked[500_000], &revoked[999_999]] {
+        assert_eq!(
+            bench.verdict(*serial, crate::testing::SHARD),
+            Verdict::Revoked
+        );
+    }
+}
+
 #[tokio::test]
 async fn old_future_and_foreign_lists_are_refused() {
     let mut bench = Bench::new();

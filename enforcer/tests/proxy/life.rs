@@ -1,11 +1,15 @@
 //! Connections: kept alive, given up, drained; and the log that is left behind.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use agentca_auditlog::verify::{VerifyOptions, verify_directory};
 use agentca_identity::time::Timestamp;
 use http::Request;
 use http_body_util::Full;
 
 use crate::answers::audit_index;
+use crate::client::{Answer, Http1, connect};
 use crate::fixture::Fixture;
 use crate::pki::Wish;
 
@@ -63,6 +67,74 @@ async fn connections_and_upstream_connections_are_kept() {
         assert_eq!(status.unwrap(), 200);
     }
     assert_eq!(h2.get("/v1/accounts/1").await.status, 200);
+}
+
+#[tokio::test]
+async fn every_thread_serves_and_knows_what_the_others_do() {
+    let mut fixture = Fixture::with("threads = 4").await;
+    let agent = fixture.agent(&Wish::default());
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        let mut client = fixture.http1(&agent).await;
+        assert_eq!(client.get("/v1/accounts/7").await.status, 200);
+        clients.push(client);
+    }
+    // One request at a time: each thread that had any made one connection, and kept it.
+    let upstream = fixture.upstream.accepted.load(Ordering::Relaxed);
+    assert!((2..=4).contains(&upstream), "{upstream}");
+    assert_eq!(fixture.server.connections(), 64);
+    let [mut streaming, mut asking] = [clients.remove(0), clients.remove(0)];
+    streaming
+        .send("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    let (status, headers) = streaming.head().await.unwrap();
+    let answer = Answer {
+        status,
+        headers,
+        body: Default::default(),
+    };
+    streaming.chunk().await.unwrap();
+    let path = format!("/.well-known/agentca/outcome/{}", audit_index(&answer));
+    for client in clients.iter_mut().chain([&mut asking]) {
+        let document = client.get(&path).await.body;
+        let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        assert_eq!(document["state"], "running");
+    }
+    fixture.revoke(&agent);
+    assert!(streaming.chunk().await.is_err());
+    for mut client in clients {
+        assert!(client.rest().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn no_more_connections_are_open_than_may_be() {
+    let mut fixture = Fixture::with("limits = { max_connections = 2 }").await;
+    let agent = fixture.agent(&Wish::default());
+    let (mut one, mut two) = (fixture.http1(&agent).await, fixture.http1(&agent).await);
+    assert_eq!(two.get("/v1/accounts/7").await.status, 200);
+    let open = || {
+        let address = fixture.server.address();
+        connect(address, &fixture.pki, Some(&agent), b"http/1.1")
+    };
+    let recorded = fixture.log.durable();
+    assert!(open().await.is_err(), "one too many");
+    assert_eq!(one.get("/v1/accounts/7").await.status, 200);
+    assert_eq!(
+        fixture.log.durable(),
+        recorded + 1,
+        "nothing is recorded of it"
+    );
+    drop(two);
+    let freed = async {
+        loop {
+            if let Ok(stream) = open().await {
+                return Http1::new(stream);
+            }
+        }
+    };
+    let freed = tokio::time::timeout(Duration::from_secs(10), freed).await;
+    assert_eq!(freed.unwrap().get("/v1/accounts/7").await.status, 200);
 }
 
 #[tokio::test]
@@ -160,7 +232,7 @@ async fn draining_cuts_what_does_not_end_and_records_it() {
 }
 
 /// Longer than an idle connection keeps its buffers.
-const RESTED: std::time::Duration = std::time::Duration::from_millis(1300);
+const RESTED: Duration = Duration::from_millis(1300);
 
 #[tokio::test]
 async fn a_connection_that_rested_is_as_good_as_before() {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -27,6 +28,8 @@ pub(crate) struct Seen {
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// Connections that came.
+    pub(crate) accepted: Arc<AtomicUsize>,
     /// Tells every held answer to go on.
     pub(crate) go: Arc<Notify>,
     /// Says that an answer is being held.
@@ -41,6 +44,7 @@ impl Upstream {
         let upstream = Self {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
+            accepted: Arc::default(),
             go: Arc::default(),
             held: Arc::default(),
             gone: Arc::default(),
@@ -49,6 +53,7 @@ impl Upstream {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                shared.accepted.fetch_add(1, Ordering::Relaxed);
                 let shared = shared.clone();
                 let service = service_fn(move |request| shared.clone().answer(request));
                 tokio::spawn(

@@ -147,8 +147,31 @@ async fn an_announcement_is_waited_for() {
     client
         .send("GET /v1/accounts/7 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
+    let early = tokio::time::timeout(Duration::from_millis(50), client.head()).await;
+    assert!(
+        early.is_err(),
+        "what is not known yet is not denied at once"
+    );
     fixture.announce(&agent);
     assert_eq!(client.answer("GET").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn an_announcement_is_waited_for_no_longer_than_250_ms() {
+    let fixture = Fixture::start().await;
+    let agent = fixture.pki.agent(&Wish::default());
+    let (mut http1, mut http2) = (fixture.http1(&agent).await, fixture.http2(&agent).await);
+    for over_http2 in [false, true] {
+        let asked = Instant::now();
+        let answer = match over_http2 {
+            false => http1.get(PATH).await,
+            true => http2.get(PATH).await,
+        };
+        let waited = asked.elapsed();
+        assert_eq!(answer.problem()["rule"], "unknown-serial");
+        assert!(waited >= Duration::from_millis(250), "{waited:?}");
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+    }
 }
 
 #[tokio::test]
