@@ -15,13 +15,14 @@ pub struct Limits {
     /// A kept-alive connection without a request; and the longest that a client may take nothing of
     /// an answer: over HTTP/2 nothing of one stream's, which is reset then.
     pub idle_timeout: Duration,
-    /// A request's whole body.
+    /// A request's whole body; of one that is streamed, each piece.
     pub body_timeout: Duration,
     /// Waiting for the feed to say that a certificate was issued.
     pub issued_wait: Duration,
     /// Connecting to an upstream.
     pub upstream_connect_timeout: Duration,
-    /// From forwarding to the upstream's head, and between two pieces of its body.
+    /// From forwarding, or the last piece of a streamed request, to the upstream's head, and between
+    /// two pieces of its body.
     pub upstream_timeout: Duration,
     /// An upstream connection without a request.
     pub upstream_idle_timeout: Duration,
