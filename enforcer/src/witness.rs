@@ -262,7 +262,6 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::credentials::Credentials;
     use crate::journal::Floors;
     use crate::setting::Setting;
     use crate::testing;
@@ -279,6 +278,7 @@ mod tests {
         let credentials =
             Credentials::load(dir.path(), &config.environment, Timestamp::now()).unwrap();
         let floor = credentials.checkpoint.clone();
+        let named = Arc::new(NamedWitness::of(&credentials.witness_key, []));
         let (_log_dir, log) = testing::log(&Opening::default());
         let (_links, linked) = watch::channel(None);
         let interval = Duration::from_millis(20);
@@ -294,6 +294,7 @@ mod tests {
             held: Arc::default(),
             // It was there before.
             remembered: Some(Instant::now()),
+            named,
             interval,
         };
         let away = tokio::spawn(async move { witness.run().await });
