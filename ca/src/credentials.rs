@@ -466,7 +466,8 @@ mod tests {
             let now = Timestamp::now();
             let root = profile::create_root(domain(), Pen::DOCUMENTATION, &key(), now).unwrap();
             let key = key();
-            let template = Template::issuing_ca(domain(), key.public_key(), validity());
+            let lasting = Validity::starting(now, lifetime::ISSUING_CA);
+            let template = Template::issuing_ca(domain(), key.public_key(), lasting);
             let certificate = root.prepare(template).and_then(Prepared::sign).unwrap();
             let issuing = Issuer::new(certificate, key, Pen::DOCUMENTATION).unwrap();
             Self { root, issuing }
