@@ -2,8 +2,9 @@
 //!
 //! It keeps its own copy of what is revoked, so that building one never holds the sequencer. A list
 //! is announced in a record, whose index becomes the crlNumber; built and signed on another thread;
-//! and published only when that record is durable. A shard is published before its first revocation,
-//! again within half a second of a change, and at half of its lifetime in any case.
+//! and published only when that record is durable. It is signed by the CA whose certificates name its
+//! shard. A shard is published before its first revocation, again within half a second of a change,
+//! and at half of its lifetime in any case.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -62,7 +63,14 @@ impl Shelf {
             .collect()
     }
 
-    fn put(&self, shard: u16, published: Published) {
+    fn remove(&self, shard: u16) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&shard);
+    }
+
+    pub(crate) fn put(&self, shard: u16, published: Published) {
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -102,10 +110,11 @@ impl Publisher {
         in_use: BTreeSet<u16>,
         first: oneshot::Sender<()>,
     ) {
-        let mut shards: BTreeMap<u16, Arc<Revoked>> = (0..self.mint.crl_shards)
-            .chain(in_use)
+        let mut shards: BTreeMap<u16, Arc<Revoked>> = in_use
+            .into_iter()
             .map(|shard| (shard, Arc::default()))
             .collect();
+        self.follow_issuers(&mut shards);
         revoked
             .into_iter()
             .for_each(|ended| add(&mut shards, ended));
@@ -134,13 +143,32 @@ impl Publisher {
                 },
                 () = tokio::time::sleep_until(due) => {}
             }
+            self.follow_issuers(&mut shards);
             // However many revocations come, no other shard may grow old.
             dirty.extend(self.half_gone(&shards));
-            if tidied.elapsed() >= LOOK {
+            if tidied.elapsed() >= TIDY {
                 shards.values_mut().for_each(forget_expired);
                 tidied = Instant::now();
             }
         }
+    }
+
+    /// A new issuing CA brings shards, and one that ended takes its own along: nothing that it signed
+    /// counts any more.
+    fn follow_issuers(&self, shards: &mut BTreeMap<u16, Arc<Revoked>>) {
+        let standing = self.mint.issuing.standing(Timestamp::now());
+        for issuer in &standing {
+            for shard in self.mint.shards_of(issuer) {
+                shards.entry(shard).or_default();
+            }
+        }
+        shards.retain(|shard, _| {
+            let stands = standing.iter().any(|issuer| issuer.owns(*shard));
+            if !stands {
+                self.shelf.remove(*shard);
+            }
+            stands
+        });
     }
 
     /// Takes this one and those that follow at once; the shards they are in.
@@ -184,6 +212,8 @@ impl Publisher {
             .shard_uri(shard)
             .map_err(|e| PublishError::Sign(e.to_string()))?;
         let this_update = Timestamp::now();
+        let issuer = self.mint.issuer_of(shard, this_update);
+        let issuer = issuer.ok_or_else(|| PublishError::Sign("its CA has ended".into()))?;
         let next_update = this_update + self.mint.lifetimes.crl;
         let entries = u64::try_from(revoked.len()).unwrap_or(u64::MAX);
         let uri = shard_uri.to_string();
@@ -197,7 +227,6 @@ impl Publisher {
         let number = announced
             .last()
             .ok_or_else(|| PublishError::Sign("it was not announced".into()))?;
-        let mint = Arc::clone(&self.mint);
         let signing = tokio::task::spawn_blocking(move || {
             let revoked = revoked.values().filter_map(|ended| {
                 let reason = RevocationReason::from_code(ended.reason).ok()?;
@@ -210,7 +239,7 @@ impl Publisher {
                 shard_uri,
                 revoked,
             };
-            sign_crl(&mint.issuing, template)
+            sign_crl(&issuer.issuer, template)
         });
         let der = signing
             .await
@@ -242,7 +271,7 @@ impl Publisher {
             .map(|published| published.this_update)
             .min();
         let age = oldest.map_or(half, |made| now.saturating_since(made));
-        // The clock may jump while nothing happens: look again every minute.
+        // The clock may jump while nothing happens: look again now and then.
         Instant::now() + half.saturating_sub(age).clamp(RETRY, LOOK)
     }
 
@@ -287,6 +316,8 @@ fn add(shards: &mut BTreeMap<u16, Arc<Revoked>>, ended: EndedCertificate) {
 /// How long revocations are gathered before a list is built.
 const GATHER: Duration = Duration::from_millis(50);
 /// The longest time between two looks at the clock.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(10);
+/// How often expired certificates are forgotten.
+const TIDY: Duration = Duration::from_secs(60);
 /// After how long a failed list is tried again.
 const RETRY: Duration = Duration::from_millis(500);

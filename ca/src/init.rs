@@ -22,6 +22,7 @@ use crate::authority::change::SignedCredential;
 use crate::authority::event::Event;
 use crate::config::{self, ConfigError, DEFAULT_HTTP_LISTEN, Lifetimes, check_public_url};
 use crate::keys::{Credential, KeyError, KeyFolder, KeyName, create_file};
+use crate::line::{Generation, Line};
 use crate::mint::{Mint, MintError, Minted};
 
 /// What a new authority is to be.
@@ -193,7 +194,7 @@ fn build(path: &Path, options: InitOptions) -> Result<Initialised, InitError> {
         server_key.public_key(),
     )?;
     let credential = Credential {
-        chain: mint.chain(&server),
+        chain: server.chain(),
         key: server_key,
     };
     folder.write(KeyName::Server, &credential)?;
@@ -205,7 +206,7 @@ fn build(path: &Path, options: InitOptions) -> Result<Initialised, InitError> {
     let person = mint.person(admin.clone(), Roles::all(), admin_key.public_key())?;
     let text = config::new_file(&trust_domain, &dns, public_url.as_deref());
     create_file(&path.join(config::FILE), 0o644, text.as_bytes())?;
-    let admin_chain = mint.chain(&person);
+    let admin_chain = person.chain();
     let by = SpiffeId::Authority {
         trust_domain: trust_domain.clone(),
     };
@@ -251,10 +252,12 @@ fn make_cas(
             key: key.clone(),
         };
         folder.write(name, &credential)?;
-        Issuer::new(certificate, key, pen).map_err(|e| InitError::from(MintError::from(e)))
+        let issuer = Issuer::new(certificate, key, pen).map_err(MintError::from)?;
+        let first = Generation { number: 1, issuer };
+        Ok::<_, InitError>(Arc::new(Line::new(first, [])))
     };
-    let issuing = below(KeyName::Issuing, Template::issuing_ca)?;
-    let signer = below(KeyName::Signer, Template::signer_ca)?;
+    let issuing = below(KeyName::Issuing(1), Template::issuing_ca)?;
+    let signer = below(KeyName::Signer(1), Template::signer_ca)?;
     let chain = vec![root.certificate().der().to_vec()];
     folder.write(
         KeyName::Root,
@@ -287,7 +290,7 @@ fn make_signers(
         let key = PrivateKey::generate(KeyKind::Ed25519)?;
         let minted = mint.signer(origin, key.public_key())?;
         let credential = Credential {
-            chain: mint.chain(&minted),
+            chain: minted.chain(),
             key,
         };
         folder.write(name, &credential)?;

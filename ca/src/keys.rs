@@ -1,18 +1,23 @@
 //! The authority's keys and certificates on disk: `keys/<name>.key` (PKCS#8 PEM, 0600, optionally
 //! encrypted) and `keys/<name>.crt` (PEM, leaf first).
 //!
-//! `root` `issuing` `signer` (the CA of log and response signers) `log` `witness` `server`.
+//! `root` `issuing` `signer` (the CA of log and response signers) `log` `witness` `server`; the CAs
+//! that came after the first are `issuing-2`, `issuing-3`, … and `signer-2`, …
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agentca_identity::certificate::{Certificate, ReadError};
 use agentca_identity::crypto::{CryptoError, PrivateKey};
 use agentca_identity::pem::{self, PemError};
 use agentca_identity::profile::{Issuer, Pen, ProfileError};
+use agentca_identity::time::Timestamp;
 use zeroize::Zeroizing;
+
+use crate::line::{Generation, Line, MOST, Number};
 
 /// The folder of keys.
 #[derive(Debug)]
@@ -26,10 +31,10 @@ pub struct KeyFolder {
 pub enum KeyName {
     /// The trust anchor; needed only to make the two CAs below it.
     Root,
-    /// The CA of agents, enforcers, people and the authority.
-    Issuing,
-    /// The CA of log and response signers.
-    Signer,
+    /// The CA of agents, enforcers, people and the authority, by its place in its line.
+    Issuing(Number),
+    /// The CA of log and response signers, by its place in its line.
+    Signer(Number),
     /// Signs the authority's log.
     Log,
     /// Co-signs enforcers' logs.
@@ -52,10 +57,12 @@ pub struct Credential {
 pub struct Keys {
     /// The trust anchor.
     pub root: Certificate,
-    /// The CA of agents, enforcers, people and the authority.
-    pub issuing: Issuer,
-    /// The CA of log and response signers.
-    pub signer: Issuer,
+    /// The CAs of agents, enforcers, people and the authority.
+    pub issuing: Arc<Line>,
+    /// The CAs of log and response signers.
+    pub signer: Arc<Line>,
+    /// The private enterprise number of this PKI.
+    pub pen: Pen,
     /// Signs the authority's log.
     pub log: Credential,
     /// Co-signs enforcers' logs.
@@ -129,14 +136,20 @@ pub enum KeyError {
 }
 
 impl KeyName {
-    fn stem(self) -> &'static str {
-        match self {
+    fn stem(self) -> String {
+        let name = match self {
             Self::Root => "root",
-            Self::Issuing => "issuing",
-            Self::Signer => "signer",
+            Self::Issuing(_) => "issuing",
+            Self::Signer(_) => "signer",
             Self::Log => "log",
             Self::Witness => "witness",
             Self::Server => "server",
+        };
+        match self {
+            Self::Issuing(number) | Self::Signer(number) if number > 1 => {
+                format!("{name}-{number}")
+            }
+            _ => name.to_owned(),
         }
     }
 }
@@ -161,18 +174,17 @@ impl KeyFolder {
             })
     }
 
-    /// Reads everything that `serve` needs.
-    pub fn load(&self) -> Result<Keys, KeyError> {
-        let root_path = self.certificate_path(KeyName::Root);
-        let root = first(&root_path, &self.read_chain(KeyName::Root)?)?;
-        let signer_path = self.certificate_path(KeyName::Signer);
-        let pen = first(&signer_path, &self.read_chain(KeyName::Signer)?)?
-            .pen()
-            .ok_or(KeyError::NoPen(signer_path))?;
+    /// Reads everything that `serve` needs at `now`. Keys of CAs that have ended are not.
+    pub fn load(&self, now: Timestamp) -> Result<Keys, KeyError> {
+        let root = self.read_certificate(KeyName::Root)?;
+        let signer = KeyName::Signer(1);
+        let pen = self.read_certificate(signer)?.pen();
+        let pen = pen.ok_or_else(|| KeyError::NoPen(self.certificate_path(signer)))?;
         Ok(Keys {
             root,
-            issuing: self.read_issuer(KeyName::Issuing, pen)?,
-            signer: self.read_issuer(KeyName::Signer, pen)?,
+            issuing: Arc::new(self.read_line(KeyName::Issuing, pen, now)?),
+            signer: Arc::new(self.read_line(KeyName::Signer, pen, now)?),
+            pen,
             log: self.read(KeyName::Log)?,
             witness: self.read(KeyName::Witness)?,
             server: self.read(KeyName::Server)?,
@@ -182,29 +194,38 @@ impl KeyFolder {
     /// Writes a new key with its certificate; refuses to overwrite.
     pub fn write(&self, name: KeyName, credential: &Credential) -> Result<(), KeyError> {
         let path = self.key_path(name);
-        let text = match &self.passphrase {
-            Some(passphrase) => credential
-                .key
-                .to_encrypted_pem(passphrase.as_bytes())
-                .map_err(|source| KeyError::Key {
-                    path: path.clone(),
-                    source,
-                })?,
-            None => credential.key.to_pem(),
-        };
+        let text = self.key_text(&path, &credential.key)?;
         create_file(&path, 0o600, text.as_bytes())?;
         let certificates = pem::encode_certs(&credential.chain);
         create_file(&self.certificate_path(name), 0o644, certificates.as_bytes())
     }
 
+    /// Writes a CA that follows the first of its line. The certificate comes last: without it there is
+    /// no such CA, and what a crash left of one is replaced.
+    pub fn write_next(&self, name: KeyName, credential: &Credential) -> Result<(), KeyError> {
+        let key = self.key_text(&self.key_path(name), &credential.key)?;
+        let certificates = pem::encode_certs(&credential.chain);
+        let path = self.certificate_path(name);
+        if path.exists() {
+            let source = io::ErrorKind::AlreadyExists.into();
+            return Err(KeyError::Io { path, source });
+        }
+        replace_file(&self.key_path(name), 0o600, key.as_bytes())?;
+        replace_file(&path, 0o644, certificates.as_bytes())
+    }
+
+    /// The root with its key; none while the key is kept elsewhere.
+    pub fn read_root(&self, pen: Pen) -> Result<Option<Issuer>, KeyError> {
+        if !self.key_path(KeyName::Root).exists() {
+            return Ok(None);
+        }
+        self.read_issuer(KeyName::Root, pen).map(Some)
+    }
+
     /// Replaces a certificate in one step.
     pub fn replace_chain(&self, name: KeyName, chain: &[Vec<u8>]) -> Result<(), KeyError> {
-        let path = self.certificate_path(name);
-        let fresh = path.with_extension("crt.new");
-        // Left over from a crash, if it is there at all.
-        let _stale = std::fs::remove_file(&fresh);
-        create_file(&fresh, 0o644, pem::encode_certs(chain).as_bytes())?;
-        std::fs::rename(&fresh, &path).map_err(|source| KeyError::Io { path, source })
+        let certificates = pem::encode_certs(chain);
+        replace_file(&self.certificate_path(name), 0o644, certificates.as_bytes())
     }
 
     /// Reads a key with its certificate.
@@ -213,6 +234,47 @@ impl KeyFolder {
             chain: self.read_chain(name)?,
             key: self.read_key(name)?,
         })
+    }
+
+    /// From the first on, as far as there are certificates without a gap.
+    fn read_line(
+        &self,
+        name: impl Fn(Number) -> KeyName,
+        pen: Pen,
+        now: Timestamp,
+    ) -> Result<Line, KeyError> {
+        let is_there = |number: &Number| self.certificate_path(name(*number)).exists();
+        let last = (2..=MOST).take_while(is_there).last().unwrap_or(1);
+        let mut standing = Vec::new();
+        for number in 1..last {
+            if self.read_certificate(name(number))?.not_after() >= now {
+                standing.push(number);
+            }
+        }
+        let read = |number| {
+            let issuer = self.read_issuer(name(number), pen)?;
+            Ok::<_, KeyError>(Generation { number, issuer })
+        };
+        let mut all = standing.into_iter().chain([last]).map(read);
+        let first = all.next().unwrap_or_else(|| read(last))?;
+        let later = all.collect::<Result<Vec<_>, _>>()?;
+        Ok(Line::new(first, later))
+    }
+
+    fn read_certificate(&self, name: KeyName) -> Result<Certificate, KeyError> {
+        first(&self.certificate_path(name), &self.read_chain(name)?)
+    }
+
+    fn key_text(&self, path: &Path, key: &PrivateKey) -> Result<Zeroizing<String>, KeyError> {
+        match &self.passphrase {
+            Some(passphrase) => key
+                .to_encrypted_pem(passphrase.as_bytes())
+                .map_err(|source| KeyError::Key {
+                    path: path.to_owned(),
+                    source,
+                }),
+            None => Ok(key.to_pem()),
+        }
     }
 
     fn read_issuer(&self, name: KeyName, pen: Pen) -> Result<Issuer, KeyError> {
@@ -289,6 +351,23 @@ pub fn create_file(path: &Path, mode: u32, content: &[u8]) -> Result<(), KeyErro
         path: path.to_owned(),
         source,
     })
+}
+
+/// Puts a file in its place in one step, whatever was there.
+fn replace_file(path: &Path, mode: u32, content: &[u8]) -> Result<(), KeyError> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    // Left over from a crash, if it is there at all.
+    let _stale = std::fs::remove_file(&fresh);
+    create_file(&fresh, mode, content)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::rename(&fresh, path)
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(|source| KeyError::Io {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn first(path: &Path, chain: &[Vec<u8>]) -> Result<Certificate, KeyError> {

@@ -117,8 +117,28 @@ pub fn render(authority: &Authority) -> String {
         "gauge",
         remembered,
     );
+    cas(&mut text, authority);
     crls(&mut text, authority);
     text
+}
+
+fn cas(text: &mut String, authority: &Authority) {
+    let name = "ca_not_after_seconds";
+    head(text, name, "End of a CA, seconds since 1970", "gauge");
+    let now = Timestamp::now();
+    let mint = &authority.mint;
+    for (kind, standing) in [
+        ("issuing", mint.issuing.standing(now)),
+        ("signer", mint.signer.standing(now)),
+    ] {
+        for ca in standing {
+            let (number, end) = (ca.number, ca.certificate().not_after().secs());
+            line(
+                text,
+                format_args!("agentca_{name}{{ca=\"{kind}\",number=\"{number}\"}} {end}\n"),
+            );
+        }
+    }
 }
 
 fn crls(text: &mut String, authority: &Authority) {

@@ -3,27 +3,29 @@
 //! Nothing here decides who may have what; that is the sequencer's, before and after.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_identity::certificate::{AgentIdentity, Certificate, CrlUri, CrlUriError};
 use agentca_identity::crypto::{PublicKey, random};
 use agentca_identity::grant::Grant;
 use agentca_identity::name::{DnsName, TrustDomain};
-use agentca_identity::profile::{Issuer, ProfileError, Template, Validity};
+use agentca_identity::profile::{ProfileError, Template, Validity};
 use agentca_identity::roles::Roles;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
 use agentca_identity::time::Timestamp;
 
 use crate::authority::facts::{Facts, shard_path};
 use crate::config::Lifetimes;
+use crate::line::{Generation, Line};
 
-/// The issuing CAs with all that certificates have in common.
+/// The CAs below the root with all that certificates have in common.
 #[derive(Debug)]
 pub struct Mint {
     /// Certifies agents, enforcers, people and the authority.
-    pub issuing: Issuer,
+    pub issuing: Arc<Line>,
     /// Certifies log and response signers.
-    pub signer: Issuer,
+    pub signer: Arc<Line>,
     /// What every certificate's CRL URI begins with, without a final slash.
     pub crl_base: String,
     /// Over how many shards certificates are spread.
@@ -39,6 +41,8 @@ pub struct Minted {
     pub certificate: Certificate,
     /// What it says.
     pub facts: Facts,
+    /// Who signed it.
+    issuer: Arc<Generation>,
 }
 
 /// Why nothing was made.
@@ -61,12 +65,9 @@ impl Mint {
         key: &PublicKey,
         lifetime: Duration,
     ) -> Result<Minted, MintError> {
-        let validity = self.validity(&self.issuing, lifetime);
-        let crl = self.any_shard()?;
-        sign(
-            &self.issuing,
-            Template::agent(identity, grant, key, validity, crl),
-        )
+        self.issue(lifetime, |validity, crl| {
+            Template::agent(identity, grant, key, validity, crl)
+        })
     }
 
     /// For an enforcer's TLS.
@@ -77,22 +78,16 @@ impl Mint {
         ip: Vec<IpAddr>,
         key: &PublicKey,
     ) -> Result<Minted, MintError> {
-        let validity = self.validity(&self.issuing, self.lifetimes.enforcer);
-        let crl = self.any_shard()?;
-        sign(
-            &self.issuing,
-            Template::enforcer(id, dns, ip, key, validity, crl),
-        )
+        self.issue(self.lifetimes.enforcer, |validity, crl| {
+            Template::enforcer(id, dns, ip, key, validity, crl)
+        })
     }
 
     /// For a person.
     pub fn person(&self, id: SpiffeId, roles: Roles, key: &PublicKey) -> Result<Minted, MintError> {
-        let validity = self.validity(&self.issuing, self.lifetimes.person);
-        let crl = self.any_shard()?;
-        sign(
-            &self.issuing,
-            Template::person(id, roles, key, validity, crl),
-        )
+        self.issue(self.lifetimes.person, |validity, crl| {
+            Template::person(id, roles, key, validity, crl)
+        })
     }
 
     /// For the authority's own TLS.
@@ -103,18 +98,16 @@ impl Mint {
         ip: Vec<IpAddr>,
         key: &PublicKey,
     ) -> Result<Minted, MintError> {
-        let validity = self.validity(&self.issuing, self.lifetimes.enforcer);
-        let crl = self.any_shard()?;
-        sign(
-            &self.issuing,
-            Template::authority(trust_domain, dns, ip, key, validity, crl),
-        )
+        self.issue(self.lifetimes.enforcer, |validity, crl| {
+            Template::authority(trust_domain, dns, ip, key, validity, crl)
+        })
     }
 
     /// For a key that signs a log or responses.
     pub fn signer(&self, origin: LogOrigin, key: &PublicKey) -> Result<Minted, MintError> {
-        let validity = self.validity(&self.signer, self.lifetimes.signer);
-        sign(&self.signer, Template::log_signer(origin, key, validity))
+        let issuer = self.signer.current();
+        let validity = validity(&issuer, self.lifetimes.signer);
+        sign(issuer, Template::log_signer(origin, key, validity))
     }
 
     /// Where a shard is published.
@@ -122,31 +115,62 @@ impl Mint {
         Ok(format!("{}{}", self.crl_base, shard_path(shard)).parse()?)
     }
 
-    /// What it made, then its issuer's certificate, DER.
-    pub fn chain(&self, minted: &Minted) -> Vec<Vec<u8>> {
-        let issuer = match minted.certificate.id() {
-            Some(SpiffeId::LogSigner { .. }) => &self.signer,
-            _ => &self.issuing,
-        };
-        vec![
-            minted.certificate.der().to_vec(),
-            issuer.certificate().der().to_vec(),
-        ]
+    /// Every shard that a generation may name in a certificate.
+    pub fn shards_of(&self, generation: &Generation) -> impl Iterator<Item = u16> + use<> {
+        let first = generation.shard(0);
+        (0..self.crl_shards).map(move |place| first.saturating_add(place))
     }
 
-    fn any_shard(&self) -> Result<CrlUri, MintError> {
+    /// The issuing CA whose certificates name that shard, unless it has ended at `now`.
+    pub fn issuer_of(&self, shard: u16, now: Timestamp) -> Option<Arc<Generation>> {
+        let standing = self.issuing.standing(now);
+        standing.into_iter().find(|it| it.owns(shard))
+    }
+
+    /// The certificates of the issuing CAs that have not ended, DER, oldest first.
+    pub fn issuers(&self) -> Vec<Vec<u8>> {
+        let standing = self.issuing.standing(Timestamp::now());
+        standing
+            .iter()
+            .map(|it| it.certificate().der().to_vec())
+            .collect()
+    }
+
+    fn issue(
+        &self,
+        lifetime: Duration,
+        template: impl FnOnce(Validity, CrlUri) -> Template,
+    ) -> Result<Minted, MintError> {
+        let issuer = self.issuing.current();
         let draw = u16::from_be_bytes(random::<2>());
-        self.shard_uri(draw.checked_rem(self.crl_shards).unwrap_or(0))
-    }
-
-    fn validity(&self, issuer: &Issuer, lifetime: Duration) -> Validity {
-        let validity = Validity::starting(Timestamp::now(), lifetime);
-        validity.until_at_most(issuer.certificate().not_after())
+        let place = draw.checked_rem(self.crl_shards).unwrap_or(0);
+        let crl = self.shard_uri(issuer.shard(place))?;
+        let template = template(validity(&issuer, lifetime), crl);
+        sign(issuer, template)
     }
 }
 
-fn sign(issuer: &Issuer, template: Template) -> Result<Minted, MintError> {
-    let certificate = issuer.prepare(template)?.sign()?;
+impl Minted {
+    /// The certificate, then its issuer's, DER.
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        vec![
+            self.certificate.der().to_vec(),
+            self.issuer.certificate().der().to_vec(),
+        ]
+    }
+}
+
+fn validity(issuer: &Generation, lifetime: Duration) -> Validity {
+    let validity = Validity::starting(Timestamp::now(), lifetime);
+    validity.until_at_most(issuer.certificate().not_after())
+}
+
+fn sign(issuer: Arc<Generation>, template: Template) -> Result<Minted, MintError> {
+    let certificate = issuer.issuer.prepare(template)?.sign()?;
     let facts = Facts::of(&certificate);
-    Ok(Minted { certificate, facts })
+    Ok(Minted {
+        certificate,
+        facts,
+        issuer,
+    })
 }

@@ -16,6 +16,7 @@ use crate::authority::core::Authority;
 use crate::authority::refusal::Refusal;
 use crate::keys::{Credential, KeyError, KeyFolder, KeyName};
 use crate::mint::MintError;
+use crate::rotation::{Means, Rotation};
 use crate::tls::{ServerCertificate, TlsError};
 
 /// The authority's own certificates.
@@ -35,6 +36,8 @@ pub struct Own {
     pub witness: Credential,
     /// The names in the next one of its TLS.
     pub hosts: (Vec<DnsName>, Vec<IpAddr>),
+    /// Looks after the CAs above them.
+    pub rotation: Rotation,
 }
 
 /// Why it was not renewed.
@@ -68,9 +71,30 @@ impl Own {
     pub async fn run(mut self) {
         loop {
             tokio::time::sleep(LOOK).await;
+            self.rotate(Timestamp::now()).await;
             if let Err(error) = self.renew_if_near(Timestamp::now()).await {
                 tracing::error!(%error, "a certificate of the authority's own was not renewed");
             }
+        }
+    }
+
+    /// Prepares and takes into use the CAs that are due at `now`. What certifies goes on meanwhile.
+    pub async fn rotate(&mut self, now: Timestamp) {
+        let Authority {
+            mint,
+            sequencer,
+            shelf,
+            ..
+        } = &*self.authority;
+        let folder = &self.folder;
+        let means = Means {
+            mint,
+            sequencer,
+            shelf,
+            folder,
+        };
+        if let Err(error) = self.rotation.look(means, now).await {
+            tracing::error!(%error, "a CA of the authority has no successor yet");
         }
     }
 
@@ -121,7 +145,7 @@ impl Own {
             mint, sequencer, ..
         } = &*self.authority;
         let minted = mint.signer(origin.clone(), key)?;
-        let chain = mint.chain(&minted);
+        let chain = minted.chain();
         let change = AnnounceSigner {
             chain: chain.clone(),
         };
@@ -149,7 +173,7 @@ impl Own {
         if let Some(index) = submitted.last() {
             self.authority.sequencer.durable(index).await?;
         }
-        let chain = self.authority.mint.chain(&minted);
+        let chain = minted.chain();
         self.folder.replace_chain(KeyName::Server, &chain)?;
         self.certificate.replace(&chain, &self.server.key)?;
         self.server.chain = chain;

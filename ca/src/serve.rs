@@ -32,6 +32,7 @@ use crate::keys::{KeyError, KeyFolder, Keys, read_passphrase};
 use crate::metrics::Metrics;
 use crate::mint::Mint;
 use crate::renewal::{self, RenewalError};
+use crate::rotation::Rotation;
 use crate::service::{AuthorityService, FeedService};
 use crate::tls::{self, TlsError};
 use crate::witness::WitnessQueue;
@@ -134,7 +135,7 @@ pub async fn run(
         .map(read_passphrase)
         .transpose()?;
     let folder = KeyFolder::new(&data, passphrase);
-    let keys = folder.load()?;
+    let keys = folder.load(Timestamp::now())?;
     let grpc = bind(config.listen).await?;
     let web = bind(config.http_listen).await?;
     let addresses = Addresses {
@@ -178,7 +179,7 @@ impl Running {
         addresses: Addresses,
     ) -> Result<Self, ServeError> {
         let anchor = TrustAnchor::from_root_der(keys.root.der())?;
-        let pen = anchor.learn_pen(keys.signer.certificate().der())?;
+        let pen = anchor.learn_pen(keys.signer.current().certificate().der())?;
         if pen.is_documentation() {
             tracing::warn!("the PEN is 32473, which is for documentation: `init --pen` sets yours");
         }
@@ -193,8 +194,8 @@ impl Running {
         tracing::info!(?recovery, "the log is open");
         let (state, index) = load(&log, config, &data.join("index"))?;
         let mint = Arc::new(Mint {
-            issuing: keys.issuing.clone(),
-            signer: keys.signer.clone(),
+            issuing: Arc::clone(&keys.issuing),
+            signer: Arc::clone(&keys.signer),
             crl_base: config
                 .public_url
                 .clone()
@@ -244,7 +245,12 @@ impl Running {
             log: self.keys.log.clone(),
             witness: self.keys.witness.clone(),
             hosts: crate::init::server_hosts(&self.config.dns),
+            rotation: Rotation {
+                pen: self.keys.pen,
+                warned: None,
+            },
         };
+        own.rotate(Timestamp::now()).await;
         own.renew_if_near(Timestamp::now()).await?;
         self.tasks.spawn(own.run());
         let (stop, stopped) = watch::channel(());

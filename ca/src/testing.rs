@@ -1,5 +1,6 @@
 //! An authority in a folder, without sockets, for tests.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use agentca_auditlog::log::{Log, LogSigner};
 use agentca_auditlog::store::FileStore;
 use agentca_identity::certificate::Certificate;
 use agentca_identity::spiffe::LogOrigin;
+use agentca_identity::time::Timestamp;
 use tempfile::TempDir;
 
 use crate::authority::change::Caller;
@@ -47,7 +49,7 @@ impl Made {
             id: made.admin,
             serial: admin.serial(),
         };
-        let keys = KeyFolder::new(&data, None).load().unwrap();
+        let keys = KeyFolder::new(&data, None).load(Timestamp::now()).unwrap();
         let log_signer = LogSigner {
             origin: LogOrigin::authority("example.org".parse().unwrap()),
             key: keys.log.key.clone(),
@@ -66,10 +68,14 @@ impl Made {
         }
     }
 
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("pki")
+    }
+
     pub(crate) fn mint(&self, crl_shards: u16) -> Mint {
         Mint {
-            issuing: self.keys.issuing.clone(),
-            signer: self.keys.signer.clone(),
+            issuing: Arc::clone(&self.keys.issuing),
+            signer: Arc::clone(&self.keys.signer),
             crl_base: "http://127.0.0.1:7080".to_owned(),
             crl_shards,
             lifetimes: Lifetimes::default(),

@@ -48,7 +48,7 @@ pub(super) async fn add(
         } else {
             LogChoice::Keep
         },
-        issuers: vec![authority.mint.issuing.certificate().der().to_vec()],
+        issuers: authority.mint.issuers(),
     };
     let origin = authority.sequencer.submit(change)?.outcome;
     let id = enforcer.enforcer(caller.id.trust_domain());

@@ -28,7 +28,7 @@ pub(super) async fn issue(
         groups: asked.groups,
         key: key.key_id(),
         default_lifetime: authority.lifetimes.agent,
-        issuers: vec![authority.mint.issuing.certificate().der().to_vec()],
+        issuers: authority.mint.issuers(),
     };
     // 1. The grant: a record of its own the first time.
     let planned = authority.sequencer.submit(plan)?;
@@ -73,7 +73,9 @@ pub(super) async fn certify(
     agent: Handle,
     minted: &Minted,
 ) -> Result<u64, Refusal> {
-    let Minted { certificate, facts } = minted;
+    let Minted {
+        certificate, facts, ..
+    } = minted;
     let submitted = authority.sequencer.submit(CertifyAgent {
         caller,
         agent,

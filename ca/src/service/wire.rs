@@ -113,9 +113,8 @@ pub(super) fn credential(
     record: u64,
     grant: Option<proto::Grant>,
 ) -> proto::Credential {
-    let chain = authority.mint.chain(minted);
     proto::Credential {
-        chain,
+        chain: minted.chain(),
         root: authority.root.clone(),
         record,
         grant,

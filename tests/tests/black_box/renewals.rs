@@ -32,7 +32,11 @@ fn renew_admin(lab: &Lab) {
     let store = lab.path("config/agentca");
     let folder = std::fs::read_to_string(store.join("default")).unwrap();
     let folder = store.join(folder.trim_end());
-    lab.agentca(&["renew", &folder.display().to_string()]);
+    // The authority may have to renew its own certificate first.
+    wait::until("the admin's certificate is renewed", || {
+        let said = lab.try_agentca(&["renew", &folder.display().to_string()]);
+        (said.code == Some(0)).then_some(())
+    });
 }
 
 /// Lets the enforcer serve one call of a new agent, has its log witnessed, and ends it.
@@ -112,6 +116,43 @@ fn logs_verify_long_after_their_first_signers_ended() {
     assert_eq!(said["counted"], said["size"], "{said}");
 }
 
+/// Moves the clock on, in steps that no certificate of a person or enforcer would survive twice.
+fn go_on(lab: &Lab, clock: &Clock, days: &[u32]) {
+    for day in days {
+        clock.step(&format!("+{day}d"));
+        renew_admin(lab);
+        lab.agentca(&["renew", "edge-1"]);
+    }
+}
+
+/// Fetches the CRL of a shard to a file; none while there is none.
+fn fetch_crl(lab: &Lab, shard: u32) -> Option<()> {
+    let mut curl = lab.command("curl");
+    curl.args(["-sf", &format!("http://{}/crl/{shard}.crl", lab.http())])
+        .args(["-o", &format!("{shard}.crl")]);
+    (Said::from(curl).code == Some(0)).then_some(())
+}
+
+/// openssl on an agent's chain with the CRL of that shard.
+fn openssl_verify(lab: &Lab, agent: &str, shard: u32) -> Said {
+    let mut convert = lab.command("openssl");
+    let (der, pem) = (format!("{shard}.crl"), format!("{shard}.pem"));
+    convert.args(["crl", "-inform", "DER", "-in", &der, "-out", &pem]);
+    Said::from(convert).must_succeed();
+    let mut verify = lab.command("openssl");
+    let chain = format!("{agent}/agent.crt");
+    verify
+        .args([
+            "verify",
+            "-x509_strict",
+            "-crl_check",
+            "-CAfile",
+            "root.crt",
+        ])
+        .args(["-untrusted", &chain, "-CRLfile", &pem, &chain]);
+    Said::from(verify)
+}
+
 /// Waits until the authority's log has announced so many certificates.
 fn signers_announced(lab: &mut Lab, count: usize) {
     let log = lab.path("pki/log");
@@ -135,4 +176,54 @@ fn must_count(lab: &Lab, log: &Path, day: &str) {
     assert_eq!(said["counted"], said["size"], "{said}");
     let newest = log::of_kind(log, "witness-confirmed").pop().unwrap();
     assert_eq!(said["cosigned"]["size"], newest["size"], "{day}: {said}");
+}
+
+#[test]
+fn the_issuing_ca_is_followed_by_another_before_it_ends() {
+    let (mut lab, clock) = lab_by_clock();
+    let wait_for = |lab: &mut Lab, says: &str| {
+        wait::until(says, || {
+            lab.authority().must_be_running();
+            lab.authority().printed().contains(says).then_some(())
+        });
+    };
+    go_on(&lab, &clock, &[80, 160, 240]);
+    assert!(fetch_crl(&lab, 1024).is_none());
+    // At two thirds it is made and announced, and its list is published.
+    go_on(&lab, &clock, &[245]);
+    wait_for(&mut lab, "the next issuing CA was made");
+    wait::until("its list is published", || fetch_crl(&lab, 1024));
+    lab.agent_with("old", &["--ttl", "720h"]);
+    assert!(fetch_crl(&lab, 0).is_some());
+    openssl_verify(&lab, "old", 0).must_succeed();
+    // From three quarters on it certifies; a list is signed by the issuer of those it is for.
+    go_on(&lab, &clock, &[274]);
+    wait_for(&mut lab, "the next issuing CA certifies now");
+    lab.agent_with("new", &["--ttl", "720h"]);
+    for (agent, shard) in [("old", 0), ("new", 1024)] {
+        assert!(fetch_crl(&lab, shard).is_some());
+        openssl_verify(&lab, agent, shard).must_succeed();
+    }
+    openssl_verify(&lab, "old", 1024).must_end_with(2);
+    let mut enforcer = lab.launch_enforcer("edge-1");
+    for agent in ["old", "new"] {
+        wait::until("the enforcer serves both", || {
+            enforcer.program.must_be_running();
+            (call(&lab, &enforcer, agent) == "200").then_some(())
+        });
+    }
+    assert!(enforcer.program.terminate().success());
+    // The first ends with nothing left of it; a start finds the second alone.
+    lab.agentca(&["renew", "edge-1"]);
+    go_on(&lab, &clock, &[330, 366]);
+    assert!(lab.take_authority().terminate().success());
+    std::fs::remove_file(lab.path("pki/keys/issuing.key")).unwrap();
+    lab.start_authority();
+    serve_once(&lab, "last");
+    assert!(fetch_crl(&lab, 0).is_none() && fetch_crl(&lab, 1024).is_some());
+    let edge = lab.path("edge-1-data/log");
+    must_count(&lab, &edge, "+366d");
+    assert!(lab.take_authority().terminate().success());
+    let said = verify(&lab, &lab.path("pki/log"));
+    assert_eq!(said["counted"], said["size"], "{said}");
 }

@@ -1,4 +1,4 @@
-//! What the authority announces by itself: its signers' certificates, CRLs, snapshots.
+//! What the authority announces by itself: its signers' certificates, issuing CAs, CRLs, snapshots.
 
 use agentca_auditlog::status::StatusEvent;
 use agentca_identity::name::Environment;
@@ -23,6 +23,35 @@ impl Change for AnnounceSigner {
         clock.demand_right()?;
         Ok(Decision {
             drafts: vec![Draft::signer(self.chain)],
+            outcome: (),
+        })
+    }
+}
+
+/// The issuing CAs, to every environment that has not heard of one of them.
+#[derive(Debug)]
+pub struct AnnounceIssuers {
+    /// Their certificates, DER.
+    pub certificates: Vec<Vec<u8>>,
+}
+
+impl Change for AnnounceIssuers {
+    type Outcome = ();
+
+    fn decide(self, state: &State, clock: Clock) -> Result<Decision<()>, Refusal> {
+        clock.demand_right()?;
+        let mut drafts = Vec::new();
+        for (environment, chain) in state.chains() {
+            let unknown = self.certificates.iter();
+            let unknown = unknown.filter(|certificate| !chain.issuers.contains(certificate));
+            drafts.extend(unknown.map(|certificate| {
+                let certificate = certificate.clone();
+                let event = StatusEvent::IssuerAdded { certificate };
+                Draft::status(environment.clone(), None, event)
+            }));
+        }
+        Ok(Decision {
+            drafts,
             outcome: (),
         })
     }

@@ -149,7 +149,9 @@ impl Change for CertifyCredentials {
 impl SignedCredential {
     /// Of a certificate that was just made.
     pub fn new(subject: SpiffeId, minted: &Minted, roles: Option<Roles>) -> Self {
-        let Minted { certificate, facts } = minted;
+        let Minted {
+            certificate, facts, ..
+        } = minted;
         let (serial, facts) = (certificate.serial(), facts.clone());
         Self {
             subject,

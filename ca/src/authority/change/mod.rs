@@ -12,7 +12,9 @@ mod revoke;
 mod witness;
 
 pub use agent::{Reinstate, Restrict, SetGrant};
-pub use announce::{AnnounceCrl, AnnounceSigner, AnnounceSnapshot, SnapshotVerdict};
+pub use announce::{
+    AnnounceCrl, AnnounceIssuers, AnnounceSigner, AnnounceSnapshot, SnapshotVerdict,
+};
 pub use credential::{AddPerson, CertifyCredentials, RenewOwn, SignedCredential};
 pub use enforcer::{AddEnforcer, EnforcerKeys, LogChoice, RemoveEnforcer};
 pub use issue::{CertifyAgent, IssuePlan, PlanIssue, RenewalRights, renewal_rights};
