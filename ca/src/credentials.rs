@@ -29,6 +29,8 @@ use crate::staging::{Existing, Readers, Staging, StagingError};
 
 /// The root, in every folder.
 pub(crate) const ROOT: &str = "ca.crt";
+/// The issuing CAs, in an enforcer's folder.
+pub(crate) const ISSUERS: &str = "issuers.pem";
 /// Where the passphrase of a folder's key is.
 const PASSPHRASE: &str = "passphrase-file";
 
@@ -334,6 +336,19 @@ pub(crate) fn accept_signer(
     }
 }
 
+/// The issuing CAs whose CRLs an enforcer takes, as they are written; each hangs from the root.
+pub(crate) fn issuers_text(
+    anchor: &TrustAnchor,
+    issued: &Issued,
+) -> Result<String, CredentialError> {
+    for issuer in &issued.issuers {
+        anchor
+            .issuing_ca(issuer)
+            .map_err(|e| CredentialError::Answer(e.to_string()))?;
+    }
+    Ok(pem::encode_certs(&issued.issuers))
+}
+
 /// Where people's credentials are kept.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -489,6 +504,7 @@ mod tests {
             Issued {
                 chain: vec![leaf.der().to_vec(), issuer.der().to_vec()],
                 record: 1,
+                issuers: Vec::new(),
             }
         }
     }

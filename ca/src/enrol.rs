@@ -17,11 +17,11 @@ use agentca_identity::spiffe::{LogOrigin, Role, SpiffeId};
 use serde::Serialize;
 
 use crate::client::{Client, ClientError, EnforcerAdded, EnforcerOrder};
-use crate::credentials::{self, Credential, CredentialError, ROOT};
+use crate::credentials::{self, Credential, CredentialError, ISSUERS, ROOT};
 use crate::staging::{Existing, Readers, Staging, StagingError};
 
 /// Everything that is written.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "tls.key",
     "tls.crt",
     "log.key",
@@ -30,6 +30,7 @@ const FILES: [&str; 9] = [
     "response.crt",
     "feed.toml",
     "signers.pem",
+    ISSUERS,
     ROOT,
 ];
 
@@ -193,6 +194,8 @@ impl Enrolment {
         let signers = added.authority_log_chain.iter().chain(&added.witness_chain);
         let signers = pem::encode_certs(signers);
         staging.write("signers.pem", signers.as_bytes(), Readers::Everybody)?;
+        let issuers = credentials::issuers_text(&credential.anchor, &added.tls)?;
+        staging.write(ISSUERS, issuers.as_bytes(), Readers::Everybody)?;
         staging.write(ROOT, credential.root_pem.as_bytes(), Readers::Everybody)?;
         Ok(self.staging.commit()?)
     }

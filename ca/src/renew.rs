@@ -16,7 +16,7 @@ use agentca_identity::spiffe::LogOrigin;
 use agentca_identity::time::Timestamp;
 
 use crate::client::{AuthorityUrl, Client, ClientError, Issued, Signer};
-use crate::credentials::{self, Credential, CredentialError, Holder};
+use crate::credentials::{self, Credential, CredentialError, Holder, ISSUERS};
 use crate::staging::{Existing, Readers, Staging, StagingError};
 
 /// The shortest and the longest wait before another attempt.
@@ -167,6 +167,10 @@ async fn leaf(
     let text = credentials::key_text(&key, passphrase)?;
     staging.write(holder.key(), text.as_bytes(), Readers::Owner)?;
     write_chain(staging, holder.certificate(), &issued)?;
+    if holder == Holder::Enforcer {
+        let issuers = credentials::issuers_text(&credential.anchor, &issued)?;
+        staging.write(ISSUERS, issuers.as_bytes(), Readers::Everybody)?;
+    }
     Ok(Renewed {
         id: id.to_string(),
         not_after: certificate.not_after(),

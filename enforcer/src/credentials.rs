@@ -48,6 +48,8 @@ pub struct Credentials {
     pub authority_log_chain: Chain,
     /// The chain of the witness: leaf, intermediate, DER.
     pub witness_chain: Chain,
+    /// The issuing CAs below the root that are known here: whose CRLs count while they have not ended.
+    pub issuers: Vec<Certificate>,
 }
 
 /// Certificates, leaf first, DER.
@@ -105,6 +107,7 @@ impl Credentials {
             .map_err(|e| wrong(dir, "feed.toml", &e))?;
         let response_not_after =
             signer_window(dir, "response", &anchor, &response, &response_origin, now)?;
+        let issuers = issuers(dir, &anchor, &tls)?;
         Ok(Self {
             anchor,
             tls,
@@ -119,6 +122,7 @@ impl Credentials {
             checkpoint: feed.checkpoint,
             authority_log_chain,
             witness_chain,
+            issuers,
         })
     }
 
@@ -127,14 +131,10 @@ impl Credentials {
     pub fn id(&self) -> &SpiffeId {
         &self.identity.uri
     }
-
-    /// The certificate that issues agents' and enforcers' certificates, DER.
-    #[must_use]
-    pub fn issuing_certificate(&self) -> &[u8] {
-        self.tls.chain.get(1).map_or(&[], Vec::as_slice)
-    }
 }
 
+/// What a reload watches besides [`FILES`]: a folder written before there was a second issuing CA has none.
+pub(crate) const ISSUERS: &str = "issuers.pem";
 /// Every file of the folder that a reload watches.
 pub(crate) const FILES: [&str; 9] = [
     "ca.crt",
@@ -307,6 +307,24 @@ fn signers(
         }
     }
     Ok((chains, witness))
+}
+
+/// The CA of our own certificate, and those of `issuers.pem`.
+fn issuers(
+    dir: &Path,
+    anchor: &TrustAnchor,
+    tls: &KeyPair,
+) -> Result<Vec<Certificate>, CredentialsError> {
+    let mut ders: Chain = tls.chain.get(1).cloned().into_iter().collect();
+    if dir.join(ISSUERS).exists() {
+        let listed = decode_certs(&read(dir, ISSUERS)?).map_err(|e| wrong(dir, ISSUERS, &e))?;
+        ders.extend(listed);
+    }
+    ders.sort_unstable();
+    ders.dedup();
+    let judge = |der: &Vec<u8>| anchor.issuing_ca(der);
+    let judged: Result<Vec<Certificate>, _> = ders.iter().map(judge).collect();
+    judged.map_err(|e| wrong(dir, ISSUERS, &e))
 }
 
 fn read(dir: &Path, name: &str) -> Result<String, CredentialsError> {

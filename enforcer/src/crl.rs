@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use agentca_auditlog::decision::CrlAccepted;
 use agentca_auditlog::log::Log;
 use agentca_identity::certificate::Certificate;
-use agentca_identity::profile::crl::Crl;
+use agentca_identity::profile::crl::{Crl, CrlError};
 use agentca_identity::time::Timestamp;
 
 use self::fetch::FetchError;
@@ -41,17 +41,39 @@ impl CrlFollower {
     /// Fetches for ever.
     pub(crate) async fn run(mut self) -> Infallible {
         let mut held: Vec<Option<Arc<Crl>>> = vec![None; self.sources.len()];
+        let mut in_force = 0;
         loop {
             let changed = self.round(&mut held).await;
-            let all: Option<Vec<Arc<Crl>>> = held.iter().cloned().collect();
-            if let Some(all) = all
-                && changed
+            let standing = self.standing(&held);
+            if let Some(standing) = standing
+                && (changed || standing.len() != in_force)
             {
-                self.registry.replace_crls(CrlSet::new(all));
+                if standing.len() < in_force {
+                    tracing::warn!(
+                        "the CA of a CRL has ended, and every certificate of it: remove it from `crl`"
+                    );
+                }
+                in_force = standing.len();
+                self.registry.replace_crls(CrlSet::new(standing));
                 self.registry.set_readiness(Readiness::Ready);
             }
             tokio::time::sleep(self.pause(&held)).await;
         }
+    }
+
+    /// The lists that are needed, once all are there: nothing that a CA signed counts after its end, and
+    /// so its list need not be fresh any more.
+    fn standing(&self, held: &[Option<Arc<Crl>>]) -> Option<Vec<Arc<Crl>>> {
+        let all: Vec<Arc<Crl>> = held.iter().cloned().collect::<Option<_>>()?;
+        Some(all.into_iter().filter(|crl| self.stands(crl)).collect())
+    }
+
+    /// Whether the CA that signed the list has not ended.
+    fn stands(&self, crl: &Crl) -> bool {
+        let now = Timestamp::now();
+        self.settings.credentials().issuers.iter().any(|issuer| {
+            issuer.not_after() >= now && issuer.public_key().short_id() == crl.authority_key_id()
+        })
     }
 
     /// Asks every source once; says whether anything new was accepted.
@@ -59,6 +81,9 @@ impl CrlFollower {
         let mut changed = false;
         let sources = self.sources.clone();
         for (source, slot) in sources.iter().zip(held) {
+            if slot.as_ref().is_some_and(|crl| !self.stands(crl)) {
+                continue;
+            }
             match self.accept(source, slot.as_deref()).await {
                 Ok(None) => {}
                 Ok(Some(crl)) => {
@@ -80,9 +105,13 @@ impl CrlFollower {
     ) -> Result<Option<Crl>, CrlFault> {
         let der = fetch::fetch(source).await?;
         let credentials = self.settings.credentials();
-        let issuer = Certificate::parse(credentials.issuing_certificate())
-            .map_err(|error| CrlFault::Unreadable(error.to_string()))?;
-        let parsing = tokio::task::spawn_blocking(move || Crl::parse_verified(&der, &issuer));
+        let now = Timestamp::now();
+        let issuers = credentials.issuers.iter();
+        let issuers: Vec<_> = issuers
+            .filter(|it| it.not_after() >= now)
+            .cloned()
+            .collect();
+        let parsing = tokio::task::spawn_blocking(move || parse(&der, &issuers));
         let crl = parsing
             .await
             .map_err(|error| CrlFault::Unreadable(error.to_string()))?
@@ -114,7 +143,8 @@ impl CrlFollower {
     /// Until the schedule, or some time before the first list ends.
     fn pause(&self, held: &[Option<Arc<Crl>>]) -> Duration {
         let now = Timestamp::now();
-        let first_end = held.iter().flatten().map(|crl| crl.next_update()).min();
+        let standing = held.iter().flatten().filter(|crl| self.stands(crl));
+        let first_end = standing.map(|crl| crl.next_update()).min();
         let left = first_end.map(|end| end.saturating_since(now) / 2);
         let missing = held.iter().any(Option::is_none).then_some(RETRY);
         [left, missing]
@@ -137,6 +167,15 @@ fn judge(crl: &Crl, floor: Option<u64>, now: Timestamp) -> Result<(), CrlFault> 
         Some(floor) if number < floor => Err(CrlFault::WentBack { number, floor }),
         _ => Ok(()),
     }
+}
+
+/// Reads a list of one of these CAs.
+fn parse(der: &[u8], issuers: &[Certificate]) -> Result<Crl, CrlError> {
+    let judged = issuers
+        .iter()
+        .map(|issuer| Crl::parse_verified(der, issuer))
+        .find(|judged| !matches!(judged, Err(CrlError::Issuer)));
+    judged.unwrap_or(Err(CrlError::Issuer))
 }
 
 /// Why a list was not accepted.

@@ -13,7 +13,7 @@ use agentca_identity::time::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, ConfigErrors};
-use crate::credentials::{Credentials, CredentialsError, FILES};
+use crate::credentials::{Credentials, CredentialsError, FILES, ISSUERS};
 use crate::setting::{Setting, Settings};
 
 /// What puts a checked setting into force; refuses or does all of it.
@@ -116,7 +116,10 @@ enum ReloadError {
 type Marks = BTreeMap<PathBuf, Option<(SystemTime, u64)>>;
 
 fn marks(config: &Path, identity_dir: &Path) -> Marks {
-    let files = FILES.iter().map(|name| identity_dir.join(name));
+    let files = FILES
+        .iter()
+        .chain([&ISSUERS])
+        .map(|name| identity_dir.join(name));
     std::iter::once(config.to_owned())
         .chain(files)
         .map(|path| {

@@ -115,6 +115,15 @@ impl Pki {
         write_pair(dir, name, key, &leaf, self.signer.certificate());
     }
 
+    /// Another issuing CA, from `begin` on.
+    pub(crate) fn another_issuing(&self, begin: Timestamp, life: Duration) -> Issuer {
+        let key = key(KeyKind::P256);
+        let validity = Validity::starting(begin, life);
+        let template = Template::issuing_ca(domain(), key.public_key(), validity);
+        let certificate = self.root.prepare(template).unwrap().sign().unwrap();
+        Issuer::new(certificate, key, Pen::DOCUMENTATION).unwrap()
+    }
+
     fn note_signer(&self, origin: &str, kind: SignatureType) -> (NoteSigner, Certificate) {
         let key = key(KeyKind::Ed25519);
         let leaf = self.log_signer(&origin.parse().unwrap(), &key, lifetime::SIGNER);

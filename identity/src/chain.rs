@@ -88,6 +88,12 @@ impl TrustAnchor {
         self.settle_pen(&certificate)
     }
 
+    /// Reads the DER of an issuing CA below this root; its time is not judged.
+    pub fn issuing_ca(&self, der: &[u8]) -> Result<Certificate, PeerError> {
+        let certificate = self.intermediate(der, CaKind::Issuing)?;
+        Ok(Certificate::clone(&certificate))
+    }
+
     /// Judges a peer's chain, leaf first, for the role that it plays, at a point in time.
     pub fn verify(
         &self,

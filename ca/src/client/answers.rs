@@ -20,6 +20,8 @@ pub(crate) struct Issued {
     pub(crate) chain: Vec<Vec<u8>>,
     /// The index of the record in the authority's log.
     pub(crate) record: u64,
+    /// For an enforcer: the issuing CAs that have not ended; DER.
+    pub(crate) issuers: Vec<Vec<u8>>,
 }
 
 impl From<proto::Credential> for Issued {
@@ -30,8 +32,13 @@ impl From<proto::Credential> for Issued {
             root: _,
             record,
             grant: _,
+            issuers,
         } = answer;
-        Self { chain, record }
+        Self {
+            chain,
+            record,
+            issuers,
+        }
     }
 }
 

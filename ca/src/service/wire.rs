@@ -8,6 +8,7 @@ use agentca_identity::name::{DnsName, Environment};
 use agentca_identity::profile::csr;
 use agentca_identity::roles::{PersonRole, Roles};
 use agentca_identity::scope::{Scope, ScopeSet};
+use agentca_identity::spiffe::SpiffeId;
 use agentca_identity::trust::TrustLevel;
 use agentca_proto as proto;
 
@@ -113,11 +114,16 @@ pub(super) fn credential(
     record: u64,
     grant: Option<proto::Grant>,
 ) -> proto::Credential {
+    let issuers = match minted.certificate.id() {
+        Some(SpiffeId::Enforcer { .. }) => authority.mint.issuers(),
+        _ => Vec::new(),
+    };
     proto::Credential {
         chain: minted.chain(),
         root: authority.root.clone(),
         record,
         grant,
+        issuers,
     }
 }
 

@@ -27,10 +27,7 @@ fn a_good_folder_loads() {
         credentials.id().to_string(),
         "spiffe://example.org/prod/enforcer/edge-1"
     );
-    assert_eq!(
-        credentials.issuing_certificate(),
-        pki.issuing.certificate().der()
-    );
+    assert_eq!(credentials.issuers, [pki.issuing.certificate().clone()]);
     assert_eq!(credentials.anchor.pen(), Some(pki.root.pen()));
     assert_eq!(credentials.witness_key.name(), "example.org/ca/witness");
 }

@@ -3,8 +3,9 @@ use std::path::Path;
 use agentca_auditlog::log::LogSigner;
 use agentca_auditlog::record::{Opening, log_opened};
 use agentca_auditlog::store::FileStore;
-use agentca_identity::profile::RevocationReason;
+use agentca_identity::pem::encode_certs;
 use agentca_identity::profile::crl::{CrlTemplate, sign_crl};
+use agentca_identity::profile::{Issuer, RevocationReason};
 use agentca_identity::serial::Serial;
 use agentca_identity::spiffe::SpiffeId;
 
@@ -58,17 +59,21 @@ impl Bench {
     }
 
     fn publish(&self, number: u64, revoked: &[Serial], this_update: Timestamp, life: Duration) {
-        let template = CrlTemplate {
-            number,
-            this_update,
-            next_update: this_update + life,
-            shard_uri: shard(),
-            revoked: revoked
-                .iter()
-                .map(|serial| (*serial, this_update, RevocationReason::KeyCompromise)),
-        };
-        let der = sign_crl(&self.pki.issuing, template).unwrap();
+        let der = list(&self.pki.issuing, number, revoked, this_update, life);
         std::fs::write(self.dir.path().join("0.crl"), der).unwrap();
+    }
+
+    /// Lists issuing CAs in the folder, and reads it again.
+    fn know(&self, issuers: &[&Issuer]) {
+        let ders = issuers.iter().map(|issuer| issuer.certificate().der());
+        std::fs::write(self.dir.path().join("issuers.pem"), encode_certs(ders)).unwrap();
+        let config = self.follower.settings.config();
+        let now = Timestamp::now();
+        let credentials = Credentials::load(self.dir.path(), &config.environment, now).unwrap();
+        self.follower.settings.replace(Setting {
+            config,
+            credentials: Arc::new(credentials),
+        });
     }
 
     async fn round(&mut self) -> bool {
@@ -90,6 +95,25 @@ impl Bench {
         };
         self.follower.registry.handshake_verdict(&claim)
     }
+}
+
+fn list(
+    issuer: &Issuer,
+    number: u64,
+    revoked: &[Serial],
+    this_update: Timestamp,
+    life: Duration,
+) -> Vec<u8> {
+    let template = CrlTemplate {
+        number,
+        this_update,
+        next_update: this_update + life,
+        shard_uri: shard(),
+        revoked: revoked
+            .iter()
+            .map(|serial| (*serial, this_update, RevocationReason::KeyCompromise)),
+    };
+    sign_crl(issuer, template).unwrap()
 }
 
 fn log(dir: &Path, credentials: &Credentials) -> Arc<Log> {
@@ -208,4 +232,47 @@ async fn old_future_and_foreign_lists_are_refused() {
     bench.publish(1, &[], Timestamp::now(), HOUR);
     assert!(bench.round().await);
     assert_eq!(bench.follower.registry.freshness(Instant::now()), Ok(()));
+}
+
+#[tokio::test]
+async fn a_list_of_another_issuing_ca_counts_once_that_is_known_and_until_it_ends() {
+    let mut bench = Bench::new();
+    let now = Timestamp::now();
+    let next = bench.pki.another_issuing(now, HOUR);
+    let ended = bench.pki.another_issuing(now - 2 * HOUR, HOUR);
+    let put = |bench: &Bench, issuer: &Issuer, number| {
+        let der = list(issuer, number, &[], now, HOUR);
+        std::fs::write(bench.dir.path().join("0.crl"), der).unwrap();
+    };
+    put(&bench, &next, 5);
+    assert!(!bench.round().await, "nobody said that there is such a CA");
+    bench.know(&[&next, &ended]);
+    assert!(bench.round().await);
+    // That of our own certificate goes on counting.
+    put(&bench, &bench.pki.issuing, 6);
+    assert!(bench.round().await);
+    put(&bench, &ended, 7);
+    assert!(!bench.round().await, "what has ended signs no list");
+    // Nor is its list needed: it neither makes the others stale nor is it asked for.
+    let old = list(&ended, 4, &[], now - 2 * HOUR, HOUR / 2);
+    let old = Arc::new(Crl::parse_verified(&old, ended.certificate()).unwrap());
+    let kept = bench.held.first().cloned().flatten().unwrap();
+    let held = [Some(Arc::clone(&old)), Some(Arc::clone(&kept))];
+    let standing = bench.follower.standing(&held).unwrap();
+    assert!(standing.len() == 1 && standing[0].number() == kept.number());
+    assert!(bench.follower.standing(&[Some(kept), None]).is_none());
+    bench.held = vec![Some(old)];
+    put(&bench, &next, 8);
+    assert!(!bench.round().await);
+}
+
+#[test]
+fn an_issuer_of_another_root_is_refused() {
+    let bench = Bench::new();
+    let foreign = Pki::new();
+    let der = foreign.issuing.certificate().der();
+    std::fs::write(bench.dir.path().join("issuers.pem"), encode_certs([der])).unwrap();
+    let environment = "prod".parse().unwrap();
+    let error = Credentials::load(bench.dir.path(), &environment, Timestamp::now()).unwrap_err();
+    assert!(error.to_string().contains("issuers.pem"), "{error}");
 }

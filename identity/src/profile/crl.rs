@@ -136,6 +136,11 @@ impl Crl {
         self.head.number
     }
 
+    /// The key identifier of the issuing CA that signed it.
+    pub fn authority_key_id(&self) -> [u8; 20] {
+        self.head.authority_key_id
+    }
+
     /// When it was made.
     pub fn this_update(&self) -> Timestamp {
         self.head.this_update

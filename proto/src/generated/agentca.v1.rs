@@ -50,6 +50,9 @@ pub struct Credential {
     /// What is going to be in force for an agent.
     #[prost(message, optional, tag = "4")]
     pub grant: ::core::option::Option<Grant>,
+    /// For an enforcer: the issuing CAs that have not ended, whose CRLs count.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub issuers: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Grant {

@@ -205,14 +205,21 @@ fn the_issuing_ca_is_followed_by_another_before_it_ends() {
         openssl_verify(&lab, agent, shard).must_succeed();
     }
     openssl_verify(&lab, "old", 1024).must_end_with(2);
-    let mut enforcer = lab.launch_enforcer("edge-1");
-    for agent in ["old", "new"] {
-        wait::until("the enforcer serves both", || {
-            enforcer.program.must_be_running();
-            (call(&lab, &enforcer, agent) == "200").then_some(())
-        });
+    // Where no feed reaches, each list by its own address.
+    lab.add_enforcer("edge-2");
+    let list = |shard: u32| format!("\"http://{}/crl/{shard}.crl\"", lab.http());
+    let settings = format!("revocation = \"crl\"\ncrl = [{}, {}]", list(0), list(1024));
+    lab.write_configuration("edge-2", &settings, ROUTES);
+    for name in ["edge-1", "edge-2"] {
+        let mut enforcer = lab.launch_enforcer(name);
+        for agent in ["old", "new"] {
+            wait::until("the enforcer serves both", || {
+                enforcer.program.must_be_running();
+                (call(&lab, &enforcer, agent) == "200").then_some(())
+            });
+        }
+        assert!(enforcer.program.terminate().success());
     }
-    assert!(enforcer.program.terminate().success());
     // The first ends with nothing left of it; a start finds the second alone.
     lab.agentca(&["renew", "edge-1"]);
     go_on(&lab, &clock, &[330, 366]);
