@@ -24,6 +24,7 @@ fn an_enforcer_gets_everything_it_needs() {
         [
             "ca.crt",
             "feed.toml",
+            "issuers.pem",
             "log.crt",
             "log.key",
             "response.crt",
@@ -33,6 +34,10 @@ fn an_enforcer_gets_everything_it_needs() {
             "tls.key",
         ]
     );
+    // The one issuing CA there is: the second certificate of its own chain.
+    let issuers = lab.read("edge-1/issuers.pem");
+    assert_eq!(issuers.matches("BEGIN CERTIFICATE").count(), 1);
+    assert!(lab.read("edge-1/tls.crt").ends_with(&issuers));
     assert_eq!(lab.mode("edge-1"), 0o700);
     for key in ["edge-1/tls.key", "edge-1/log.key", "edge-1/response.key"] {
         assert_eq!(lab.mode(key), 0o600);
@@ -141,7 +146,7 @@ fn all_three_of_an_enforcer_are_renewed() {
     }
     // A log goes on under its key.
     assert_eq!(read("log.key"), log_key);
-    assert_eq!(lab.files("edge-1").len(), 9);
+    assert_eq!(lab.files("edge-1").len(), 10);
     for name in ["tls", "log", "response"] {
         let (key, certificate) = (format!("edge-1/{name}.key"), format!("edge-1/{name}.crt"));
         assert_eq!(
