@@ -16,8 +16,9 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::fields::{CONTENT_DIGEST, combined};
 use crate::gate::Call;
-use crate::head::{Asked, CONTENT_DIGEST, combined};
+use crate::head::Asked;
 use crate::live::Live;
 use crate::outflow::{Piece, is_long};
 use crate::road::Denial;

@@ -4,7 +4,8 @@ use http::header;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
 use hyper::body::Incoming;
 
-use crate::head::{Head, clean_answer};
+use crate::fields::clean_answer;
+use crate::head::Head;
 use crate::live::Live;
 use crate::road::{Denial, Permit};
 use crate::session::Session;

@@ -23,6 +23,7 @@ mod connection;
 mod crl;
 mod durable;
 mod feed;
+mod fields;
 mod forward;
 mod gate;
 mod handshake_log;
