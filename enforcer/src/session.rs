@@ -80,22 +80,24 @@ impl Session {
 
     /// The agent lost rights: says which way.
     pub(crate) fn cut_by_status(&self) {
-        self.cut(match self.peer.verdict() {
-            Verdict::Valid => Ended::Restricted,
-            Verdict::Revoked | Verdict::Unknown => Ended::Revoked,
-        });
+        self.cut(self.ended_by_status());
     }
 
     /// Why a request that is dropped now did not come to its end.
     pub(crate) fn why_dropped(&self) -> Ended {
         match self.ended.get() {
             Some(why) => why,
-            None if self.peer.watch().is_cancelled() => match self.peer.verdict() {
-                Verdict::Valid => Ended::Restricted,
-                Verdict::Revoked | Verdict::Unknown => Ended::Revoked,
-            },
+            None if self.peer.watch().is_cancelled() => self.ended_by_status(),
             None if self.worker.draining.get() => Ended::Shutdown,
             None => Ended::ClientGone,
+        }
+    }
+
+    /// Which way the agent lost rights.
+    fn ended_by_status(&self) -> Ended {
+        match self.peer.verdict() {
+            Verdict::Valid => Ended::Restricted,
+            Verdict::Revoked | Verdict::Unknown => Ended::Revoked,
         }
     }
 }
