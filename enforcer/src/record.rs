@@ -6,65 +6,27 @@
 //! upstream its drop writes the missing outcome: a client that goes away, a revocation or a shutdown
 //! leaves no call without an end.
 
+mod parts;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use agentca_auditlog::decision::{
-    AgentFields, CallFields, DecisionFields, OutcomeFields, RequestFields, ResultFields,
+    CallFields, DecisionFields, OutcomeFields, RequestFields, ResultFields,
 };
 use agentca_auditlog::log::{StageError, Staged};
 use agentca_auditlog::receipt::salted_digest;
-use agentca_identity::certificate::{AgentIdentity, Certificate};
 use agentca_identity::crypto::{Sha256, sha256};
 use agentca_identity::scope::Scope;
-use agentca_identity::serial::Serial;
 use agentca_policy::Route;
 use http::{HeaderValue, Method};
 
+use self::parts::RequestId;
+pub(crate) use self::parts::{AgentPart, Ended};
 use crate::head::{Head, Trace};
 use crate::road::{Denial, Permit};
 use crate::session::Session;
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// The whole answer was given.
-    Complete,
-    /// The client went away first.
-    ClientGone,
-    /// The upstream failed.
-    UpstreamFailed,
-    /// Something took too long.
-    TimedOut,
-    /// The certificate or its agent was revoked.
-    Revoked,
-    /// The agent was restricted.
-    Restricted,
-    /// The certificate's time was over.
-    Expired,
-    /// The authority was not heard of for too long.
-    Stale,
-    /// The enforcer stopped.
-    Shutdown,
-}
-
-impl Ended {
-    /// The name in records.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::ClientGone => "client-gone",
-            Self::UpstreamFailed => "upstream-failed",
-            Self::TimedOut => "timed-out",
-            Self::Revoked => "revoked",
-            Self::Restricted => "restricted",
-            Self::Expired => "expired",
-            Self::Stale => "stale",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
 
 /// What came of a request.
 #[derive(Debug)]
@@ -415,73 +377,5 @@ impl Drop for Ledger {
             return;
         }
         self.end(self.session.why_dropped());
-    }
-}
-
-/// The agent's part of every record, prepared once per connection.
-#[derive(Debug)]
-pub(crate) struct AgentPart {
-    uri: String,
-    serial: Serial,
-    fingerprint: [u8; 32],
-    identity: AgentIdentity,
-}
-
-impl AgentPart {
-    pub(crate) fn of(certificate: &Certificate, identity: &AgentIdentity) -> Self {
-        Self {
-            uri: identity.uri.to_string(),
-            serial: certificate.serial(),
-            fingerprint: certificate.fingerprint(),
-            identity: identity.clone(),
-        }
-    }
-
-    fn fields(&self) -> AgentFields<'_> {
-        AgentFields {
-            uri: &self.uri,
-            serial: &self.serial,
-            cert: &self.fingerprint,
-            trust: self.identity.trust,
-            scopes: self.identity.scopes.as_slice(),
-            owner: self.identity.owner.as_str(),
-            grant: self.identity.grant,
-            lineage: &self.identity.lineage,
-        }
-    }
-}
-
-/// 128 random bits in hex.
-#[derive(Clone, Copy)]
-struct RequestId([u8; 32]);
-
-impl RequestId {
-    fn new(random: [u8; 16]) -> Self {
-        let mut text = [b'0'; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
-            if let [high, low] = pair {
-                *high = hex(byte >> 4);
-                *low = hex(byte & 15);
-            }
-        }
-        Self(text)
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-const fn hex(nibble: u8) -> u8 {
-    if nibble < 10 {
-        b'0' + nibble
-    } else {
-        b'a' + nibble - 10
     }
 }
