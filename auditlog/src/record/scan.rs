@@ -41,16 +41,18 @@ pub fn scan(record: &[u8]) -> Result<Envelope<'_>, ScanError> {
     if record.len() > MAX_RECORD {
         return Err(ScanError::TooLong);
     }
-    let text = std::str::from_utf8(record).map_err(|_| ScanError::Utf8)?;
+    let ascii = record.is_ascii();
+    if !ascii && std::str::from_utf8(record).is_err() {
+        return Err(ScanError::Utf8);
+    }
     let mut scanner = Scanner {
-        text,
         bytes: record,
         at: 0,
+        ascii,
     };
-    let mut head = Found::default();
-    scanner.record(&mut head)?;
+    let head = scanner.record().map_err(|fault| scanner.error(fault))?;
     if scanner.at != record.len() {
-        return Err(scanner.error());
+        return Err(scanner.error(Fault::Form));
     }
     let version = head.version.ok_or(ScanError::Head("v"))?;
     if version != VERSION {
@@ -75,62 +77,84 @@ struct Found<'a> {
     has_status: bool,
 }
 
+/// Goes over a record that is known to be UTF-8.
 struct Scanner<'a> {
-    text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Whether the whole record is ASCII, as nearly every one is.
+    ascii: bool,
 }
 
-/// A string between its quotes, and whether it is all of plain ASCII.
+/// What is wrong where the scanner is; it becomes a [`ScanError`] once, outside the loops.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Form,
+    Order,
+    TooDeep,
+    /// A member of the head.
+    Head(Member),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Member {
+    Kind,
+    Log,
+    Seq,
+    Time,
+    Version,
+}
+
+/// A string between its quotes, and whether it is all of ASCII without escapes.
 #[derive(Clone, Copy)]
 struct Text<'a> {
-    raw: &'a str,
+    raw: &'a [u8],
     plain: bool,
 }
 
 impl<'a> Scanner<'a> {
-    fn record(&mut self, head: &mut Found<'a>) -> Result<(), ScanError> {
+    fn record(&mut self) -> Result<Found<'a>, Fault> {
+        let mut head = Found::default();
         self.expect(b'{')?;
         let mut last: Option<Text<'a>> = None;
         loop {
             let key = self.key(last)?;
             match key.raw {
-                "kind" => head.kind = Some(self.plain_text("kind")?),
-                "log" => head.log = Some(self.plain_text("log")?),
-                "time" => head.time = Some(self.plain_text("time")?),
-                "seq" => head.seq = Some(self.integer("seq")?),
-                "v" => head.version = Some(self.integer("v")?),
+                b"kind" => head.kind = Some(self.plain_text(Member::Kind)?),
+                b"log" => head.log = Some(self.plain_text(Member::Log)?),
+                b"time" => head.time = Some(self.plain_text(Member::Time)?),
+                b"seq" => head.seq = Some(self.integer(Member::Seq)?),
+                b"v" => head.version = Some(self.integer(Member::Version)?),
                 other => {
-                    head.has_status |= other == "status";
+                    head.has_status |= other == b"status";
                     self.value(1)?;
                 }
             }
             last = Some(key);
             if !self.more(b'}')? {
-                return Ok(());
+                return Ok(head);
             }
         }
     }
 
-    fn value(&mut self, depth: u8) -> Result<(), ScanError> {
-        match self.bytes.get(self.at) {
+    fn value(&mut self, depth: u8) -> Result<(), Fault> {
+        match self.next() {
             Some(b'"') => self.string().map(drop),
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b'-' | b'0'..=b'9') => self.number().map(drop),
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'n') => self.word("null"),
-            _ => Err(self.error()),
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            _ => Err(Fault::Form),
         }
     }
 
-    fn object(&mut self, depth: u8) -> Result<(), ScanError> {
+    fn object(&mut self, depth: u8) -> Result<(), Fault> {
         if depth >= MAX_DEPTH {
-            return Err(ScanError::TooDeep);
+            return Err(Fault::TooDeep);
         }
         self.expect(b'{')?;
-        if self.bytes.get(self.at) == Some(&b'}') {
+        if self.next() == Some(b'}') {
             self.at += 1;
             return Ok(());
         }
@@ -144,12 +168,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn array(&mut self, depth: u8) -> Result<(), ScanError> {
+    fn array(&mut self, depth: u8) -> Result<(), Fault> {
         if depth >= MAX_DEPTH {
-            return Err(ScanError::TooDeep);
+            return Err(Fault::TooDeep);
         }
         self.expect(b'[')?;
-        if self.bytes.get(self.at) == Some(&b']') {
+        if self.next() == Some(b']') {
             self.at += 1;
             return Ok(());
         }
@@ -161,51 +185,55 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn key(&mut self, last: Option<Text<'a>>) -> Result<Text<'a>, ScanError> {
-        let key = self.string()?;
+    fn key(&mut self, last: Option<Text<'a>>) -> Result<Text<'a>, Fault> {
+        let key = self.text()?;
         self.expect(b':')?;
         match last {
-            Some(last) if !ascends(last, key) => Err(ScanError::Order { at: self.at }),
+            Some(last) if !ascends(last, key) => Err(Fault::Order),
             _ => Ok(key),
         }
     }
 
-    fn more(&mut self, close: u8) -> Result<bool, ScanError> {
-        let next = self.bytes.get(self.at).copied();
+    fn more(&mut self, close: u8) -> Result<bool, Fault> {
+        let next = self.next();
         self.at += 1;
         match next {
             Some(b',') => Ok(true),
             Some(byte) if byte == close => Ok(false),
-            _ => Err(self.error()),
+            _ => Err(Fault::Form),
         }
     }
 
-    fn string(&mut self) -> Result<Text<'a>, ScanError> {
+    fn text(&mut self) -> Result<Text<'a>, Fault> {
+        let begin = self.at + 1;
+        let escaped = self.string()?;
+        let raw = self.bytes.get(begin..self.at - 1).ok_or(Fault::Form)?;
+        let plain = !escaped && (self.ascii || raw.is_ascii());
+        Ok(Text { raw, plain })
+    }
+
+    /// Passes a string; says whether there are escapes in it.
+    fn string(&mut self) -> Result<bool, Fault> {
         self.expect(b'"')?;
-        let begin = self.at;
-        let mut plain = true;
+        let mut escaped = false;
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let (skipped, ascii) = plain_run(rest);
-            self.at += skipped;
-            plain &= ascii;
-            match self.bytes.get(self.at) {
+            self.at += plain_run(self.bytes.get(self.at..).unwrap_or_default());
+            match self.next() {
                 Some(b'"') => {
-                    let raw = self.text.get(begin..self.at).ok_or_else(|| self.error())?;
                     self.at += 1;
-                    return Ok(Text { raw, plain });
+                    return Ok(escaped);
                 }
                 Some(b'\\') => {
-                    plain = false;
+                    escaped = true;
                     self.escape()?;
                 }
-                _ => return Err(self.error()),
+                _ => return Err(Fault::Form),
             }
         }
     }
 
     /// An escape that RFC 8785 writes: no other spelling of the same character.
-    fn escape(&mut self) -> Result<(), ScanError> {
+    fn escape(&mut self) -> Result<(), Fault> {
         let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
         self.at += match rest {
             [b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
@@ -217,115 +245,139 @@ impl<'a> Scanner<'a> {
                 low @ (b'0'..=b'9' | b'a'..=b'f'),
                 ..,
             ] if !matches!((high, low), (b'0', b'8' | b'9' | b'a' | b'c' | b'd')) => 6,
-            _ => return Err(self.error()),
+            _ => return Err(Fault::Form),
         };
         Ok(())
     }
 
-    fn plain_text(&mut self, member: &'static str) -> Result<&'a str, ScanError> {
-        if self.bytes.get(self.at) != Some(&b'"') {
-            return Err(ScanError::Head(member));
+    fn plain_text(&mut self, member: Member) -> Result<&'a str, Fault> {
+        if self.next() != Some(b'"') {
+            return Err(Fault::Head(member));
         }
-        let text = self.string()?;
-        if text.plain {
-            Ok(text.raw)
-        } else {
-            Err(ScanError::Head(member))
+        let text = self.text()?;
+        match std::str::from_utf8(text.raw) {
+            Ok(raw) if text.plain => Ok(raw),
+            _ => Err(Fault::Head(member)),
         }
     }
 
     /// An unsigned integer as the writer writes it: above 2^53 a text.
-    fn integer(&mut self, member: &'static str) -> Result<u64, ScanError> {
-        if self.bytes.get(self.at) == Some(&b'"') {
+    fn integer(&mut self, member: Member) -> Result<u64, Fault> {
+        if self.next() == Some(b'"') {
             let text = self.plain_text(member)?;
             let value = text.parse().ok().filter(|value: &u64| *value > MAX_NUMBER);
             return value
                 .filter(|value| value.to_string() == text)
-                .ok_or(ScanError::Head(member));
+                .ok_or(Fault::Head(member));
         }
         match self.number()? {
             (false, value) => Ok(value),
-            (true, _) => Err(ScanError::Head(member)),
+            (true, _) => Err(Fault::Head(member)),
         }
     }
 
     /// A whole number up to 2^53 either way: its sign and size.
-    fn number(&mut self) -> Result<(bool, u64), ScanError> {
-        let negative = self.bytes.get(self.at) == Some(&b'-');
+    fn number(&mut self) -> Result<(bool, u64), Fault> {
+        let negative = self.next() == Some(b'-');
         self.at += usize::from(negative);
         let begin = self.at;
         let mut value = 0u64;
-        while let Some(digit @ b'0'..=b'9') = self.bytes.get(self.at) {
+        while let Some(digit @ b'0'..=b'9') = self.next() {
             value = value * 10 + u64::from(digit - b'0');
             self.at += 1;
             if value > MAX_NUMBER {
-                return Err(self.error());
+                return Err(Fault::Form);
             }
         }
         let digits = self.at - begin;
         let leading = self.bytes.get(begin) == Some(&b'0');
         if digits == 0 || leading && (digits > 1 || negative) {
-            return Err(self.error());
+            return Err(Fault::Form);
         }
         Ok((negative, value))
     }
 
-    fn word(&mut self, word: &str) -> Result<(), ScanError> {
+    fn word(&mut self, word: &[u8]) -> Result<(), Fault> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        if rest.starts_with(word.as_bytes()) {
+        if rest.starts_with(word) {
             self.at += word.len();
             Ok(())
         } else {
-            Err(self.error())
+            Err(Fault::Form)
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), ScanError> {
-        if self.bytes.get(self.at) == Some(&byte) {
+    #[inline]
+    fn expect(&mut self, byte: u8) -> Result<(), Fault> {
+        if self.next() == Some(byte) {
             self.at += 1;
             Ok(())
         } else {
-            Err(self.error())
+            Err(Fault::Form)
         }
     }
 
-    fn error(&self) -> ScanError {
-        ScanError::Form {
-            at: self.at.min(self.bytes.len()),
+    #[inline]
+    fn next(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[cold]
+    fn error(&self, fault: Fault) -> ScanError {
+        let at = self.at.min(self.bytes.len());
+        match fault {
+            Fault::Form => ScanError::Form { at },
+            Fault::Order => ScanError::Order { at },
+            Fault::TooDeep => ScanError::TooDeep,
+            Fault::Head(member) => ScanError::Head(match member {
+                Member::Kind => "kind",
+                Member::Log => "log",
+                Member::Seq => "seq",
+                Member::Time => "time",
+                Member::Version => "v",
+            }),
         }
     }
 }
 
-/// The bytes before the first quote, backslash or control character, and whether they are ASCII.
-fn plain_run(bytes: &[u8]) -> (usize, bool) {
-    let mut run = 0;
-    let mut high = 0;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let Some(chunk) = chunk.first_chunk::<8>() else {
-            break;
-        };
-        let word = u64::from_le_bytes(*chunk);
-        let stops = below_space(word) | equal(word, b'"') | equal(word, b'\\');
-        if stops != 0 {
-            let at = stops.trailing_zeros() / 8;
-            let before = word & !(u64::MAX << (8 * at));
-            return (
-                run + usize::try_from(at).unwrap_or(0),
-                (high | before) & HIGH == 0,
-            );
+/// The bytes before the first quote, backslash or control character.
+#[inline]
+fn plain_run(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    // Most strings end in their first words; in long ones what the compiler makes of blocks is faster.
+    for _ in 0..4 {
+        match stop_in_word(bytes, at) {
+            Some(8) => at += 8,
+            Some(before) => return at + before,
+            None => return at + plain_bytes(bytes.get(at..).unwrap_or_default()),
         }
-        high |= word;
-        run += 8;
     }
-    for byte in chunks.remainder() {
-        if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
+        if block.iter().fold(false, |any, byte| any | stops(*byte)) {
             break;
         }
-        high |= u64::from(*byte);
-        run += 1;
+        at += block.len();
     }
-    (run, high & HIGH == 0)
+    at + plain_bytes(bytes.get(at..).unwrap_or_default())
+}
+
+/// The bytes of the eight at `at` before the first that stops; 8 when none does, none without eight.
+#[inline]
+fn stop_in_word(bytes: &[u8], at: usize) -> Option<usize> {
+    let chunk = bytes.get(at..)?.first_chunk::<8>()?;
+    let word = u64::from_le_bytes(*chunk);
+    let stops = below_space(word) | equal(word, b'"') | equal(word, b'\\');
+    usize::try_from(stops.trailing_zeros() / 8).ok()
+}
+
+fn plain_bytes(bytes: &[u8]) -> usize {
+    let first = bytes.iter().position(|byte| stops(*byte));
+    first.unwrap_or(bytes.len())
+}
+
+#[inline]
+fn stops(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// The high bit of each byte that is below 0x20; exact for the lowest such byte.
@@ -340,12 +392,22 @@ fn equal(word: u64, byte: u8) -> u64 {
 }
 
 /// Whether `key` comes after `last` in the order of RFC 8785 section 3.2.3: by UTF-16 code units.
+#[inline]
 fn ascends(last: Text<'_>, key: Text<'_>) -> bool {
-    if last.plain && key.plain {
-        return last.raw < key.raw;
+    if !(last.plain && key.plain) {
+        return ascends_in_utf16(last.raw, key.raw);
     }
-    let units = |text: Text<'_>| -> Option<Vec<u16>> {
-        let text: String = serde_json::from_str(&format!("\"{}\"", text.raw)).ok()?;
+    match (last.raw.first(), key.raw.first()) {
+        (Some(before), Some(after)) if before != after => before < after,
+        _ => last.raw < key.raw,
+    }
+}
+
+#[cold]
+fn ascends_in_utf16(last: &[u8], key: &[u8]) -> bool {
+    let units = |raw: &[u8]| -> Option<Vec<u16>> {
+        let raw = std::str::from_utf8(raw).ok()?;
+        let text: String = serde_json::from_str(&format!("\"{raw}\"")).ok()?;
         Some(text.encode_utf16().collect())
     };
     matches!((units(last), units(key)), (Some(last), Some(key)) if last < key)
@@ -388,4 +450,24 @@ pub enum ScanError {
         /// The version it claims.
         found: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_run_ends_where_a_byte_stops_it(
+            bytes in prop::collection::vec(any::<u8>(), 0..9),
+            plain in 0usize..140,
+            after in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let before = std::iter::repeat_n(b'\xe2', plain);
+            let bytes: Vec<u8> = before.chain(bytes).chain(after).collect();
+            prop_assert_eq!(plain_run(&bytes), plain_bytes(&bytes));
+        }
+    }
 }
