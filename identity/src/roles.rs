@@ -143,7 +143,9 @@ impl fmt::Display for Roles {
 
 impl Serialize for Roles {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
+        // As a slice: compact formats want to know the length first.
+        let roles: Vec<PersonRole> = self.iter().collect();
+        roles.serialize(serializer)
     }
 }
 

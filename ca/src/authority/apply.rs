@@ -379,7 +379,8 @@ impl State {
             ended: None,
         };
         self.certificates.insert(serial, issued);
-        effects.rows.push(RowKey::Certificate(serial));
+        let record = at.index;
+        effects.rows.push(RowKey::Certificate { record, serial });
         Ok(())
     }
 
@@ -415,8 +416,9 @@ impl State {
         if self.revoked_keys.insert(issued.facts.key) {
             effects.rows.push(RowKey::RevokedKey(issued.facts.key));
         }
-        effects.rows.push(RowKey::Certificate(*serial));
-        effects.ended.push(issued.as_ended(*serial, &ended));
+        let (record, serial) = (issued.record, *serial);
+        effects.rows.push(RowKey::Certificate { record, serial });
+        effects.ended.push(issued.as_ended(serial, &ended));
         Ok(())
     }
 
@@ -430,7 +432,8 @@ impl State {
             let Some(issued) = self.certificates.remove(&serial) else {
                 continue;
             };
-            effects.rows.push(RowKey::Certificate(serial));
+            let record = issued.record;
+            effects.rows.push(RowKey::Certificate { record, serial });
             if self.keys.get(&issued.facts.key) == Some(&serial) {
                 self.keys.remove(&issued.facts.key);
             }

@@ -262,4 +262,4 @@ fn apply(database: &Db, records: impl Iterator<Item = Arc<Applied>>) -> Result<(
 const GATHER: Duration = Duration::from_millis(50);
 const CURSOR: &[u8] = b"\0cursor";
 /// Raised with every change of the rows.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;

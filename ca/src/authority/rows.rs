@@ -23,7 +23,12 @@ impl RowKey {
             Self::Agent(handle) => (b'a', handle.to_string().into()),
             Self::Person(name) => (b'p', name.as_str().into()),
             Self::Enforcer(handle) => (b'e', handle.to_string().into()),
-            Self::Certificate(serial) => (b'c', serial.as_bytes().to_vec()),
+            Self::Certificate { record, serial } => {
+                // By record first: what is written in order is found in one place on the disk.
+                let mut name = record.to_be_bytes().to_vec();
+                name.extend_from_slice(serial.as_bytes());
+                (b'c', name)
+            }
             Self::RevokedKey(key) => (b'k', key.to_vec()),
             Self::Chain(environment) => (b'n', environment.as_str().into()),
             Self::Issuers(environment) => (b'i', environment.as_str().into()),
@@ -49,7 +54,13 @@ impl RowKey {
             b'a' => Self::Agent(handle(text()?)?),
             b'e' => Self::Enforcer(handle(text()?)?),
             b'p' => Self::Person(text()?.parse().map_err(refuse)?),
-            b'c' => Self::Certificate(Serial::try_from(name).map_err(refuse)?),
+            b'c' => {
+                let (record, serial) = name.split_first_chunk::<8>().ok_or_else(unreadable)?;
+                Self::Certificate {
+                    record: u64::from_be_bytes(*record),
+                    serial: Serial::try_from(serial).map_err(refuse)?,
+                }
+            }
             b'k' => Self::RevokedKey(name.try_into().map_err(refuse)?),
             b'n' => Self::Chain(text()?.parse().map_err(refuse)?),
             b'i' => Self::Issuers(text()?.parse().map_err(refuse)?),
@@ -72,7 +83,7 @@ impl State {
             RowKey::Agent(handle) => self.agents.get(handle).and_then(write),
             RowKey::Person(name) => self.people.get(name).and_then(write),
             RowKey::Enforcer(handle) => self.enforcers.get(handle).and_then(write),
-            RowKey::Certificate(serial) => self.certificates.get(serial).and_then(write),
+            RowKey::Certificate { serial, .. } => self.certificates.get(serial).and_then(write),
             RowKey::RevokedKey(key) => self.revoked_keys.contains(key).then(Vec::new),
             RowKey::Chain(environment) => self.environments.get(environment).and_then(write),
             RowKey::Issuers(environment) => self
@@ -100,7 +111,7 @@ impl State {
             RowKey::Enforcer(handle) => {
                 self.enforcers.insert(handle, read(value)?);
             }
-            RowKey::Certificate(serial) => {
+            RowKey::Certificate { serial, .. } => {
                 self.certificates.insert(serial, read(value)?);
             }
             RowKey::RevokedKey(key) => {
@@ -194,12 +205,14 @@ fn handle(text: &str) -> Result<Handle, RowError> {
     })
 }
 
+/// What cannot be written becomes a row that cannot be read: the next start finds it and makes the
+/// index anew.
 fn write<T: Serialize>(value: &T) -> Option<Vec<u8>> {
-    serde_json::to_vec(value).ok()
+    Some(postcard::to_allocvec(value).unwrap_or_default())
 }
 
 fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, RowError> {
-    serde_json::from_slice(value).map_err(refuse)
+    postcard::from_bytes(value).map_err(refuse)
 }
 
 fn refuse(error: impl ToString) -> RowError {

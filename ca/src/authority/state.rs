@@ -226,8 +226,13 @@ pub enum RowKey {
     Person(Name),
     /// An enforcer.
     Enforcer(Handle),
-    /// A certificate.
-    Certificate(Serial),
+    /// A certificate, by the record that issued it.
+    Certificate {
+        /// The record's index.
+        record: u64,
+        /// Its serial number.
+        serial: Serial,
+    },
     /// A revoked key.
     RevokedKey(KeyId),
     /// An environment's chain.
