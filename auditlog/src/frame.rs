@@ -1,6 +1,6 @@
 //! Batch frames: what one write to a segment holds.
 //!
-//! A header of 64 bytes, then records as C2SP tlog-tiles writes entry bundles (big-endian u16
+//! A header of 96 bytes, then records as C2SP tlog-tiles writes entry bundles (big-endian u16
 //! length, bytes). Integers are big-endian:
 //!
 //! | offset | bytes | what |
@@ -10,17 +10,20 @@
 //! | 16 | 4 | number of records, at least 1 |
 //! | 20 | 4 | length of the payload |
 //! | 24 | 32 | SHA-256 over the leaf hashes of the records, in order |
-//! | 56 | 8 | first 8 bytes of the SHA-256 of bytes 0 to 55 |
+//! | 56 | 32 | HMAC-SHA256 of bytes 0 to 55 under a key that belongs to the log's |
+//! | 88 | 8 | first 8 bytes of the SHA-256 of bytes 0 to 87 |
+//!
+//! Behind the last frame of the last segment there may be zeros, room that a running writer made.
 //!
 //! The digest over leaf hashes covers every record byte, and through them the lengths, while each
 //! byte is hashed once for frame and tree together.
 
-use agentca_identity::crypto::sha256;
+use agentca_identity::crypto::{MacKey, sha256};
 
 use crate::merkle::{Hash, leaf_hash_behind};
 
 /// Bytes of a header.
-pub const HEADER_LEN: usize = 64;
+pub const HEADER_LEN: usize = 96;
 /// The longest record, in bytes: what its length prefix can say.
 pub const MAX_RECORD: usize = 65_535;
 /// The longest payload a reader accepts, in bytes.
@@ -39,31 +42,53 @@ pub struct Header {
     pub length: u32,
     /// SHA-256 over the leaf hashes.
     pub digest: Hash,
+    /// What only the log's own writer can make: see [`Header::is_by`].
+    pub mac: [u8; 32],
 }
 
 impl Header {
     /// The header for `leaves` beginning at `first`, over a payload of `length` bytes.
     #[must_use]
-    pub fn new(first: u64, leaves: &[Hash], length: u32) -> Self {
-        let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
-        Self {
+    pub fn new(first: u64, leaves: &[Hash], length: u32, key: &MacKey) -> Self {
+        let unauthenticated = Self {
             first,
-            count,
+            count: u32::try_from(leaves.len()).unwrap_or(u32::MAX),
             length,
             digest: sha256(leaves.as_flattened()),
+            mac: [0; 32],
+        };
+        let mac = key.code(&unauthenticated.authenticated());
+        Self {
+            mac,
+            ..unauthenticated
         }
     }
 
-    /// The 64 bytes.
+    /// Whether who has `key` wrote it. What a checkpoint covers is signed; of what comes behind it this
+    /// alone says that the log's own writer wrote it.
+    #[must_use]
+    pub fn is_by(&self, key: &MacKey) -> bool {
+        key.matches(&self.authenticated(), &self.mac)
+    }
+
+    /// Bytes 0 to 55.
+    fn authenticated(&self) -> [u8; AUTHENTICATED] {
+        let mut bytes = [0; AUTHENTICATED];
+        put(&mut bytes, 0, MAGIC);
+        put(&mut bytes, 8, &self.first.to_be_bytes());
+        put(&mut bytes, 16, &self.count.to_be_bytes());
+        put(&mut bytes, 20, &self.length.to_be_bytes());
+        put(&mut bytes, 24, &self.digest);
+        bytes
+    }
+
+    /// The 96 bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         let (checked, check) = bytes.split_at_mut(CHECKED);
-        put(checked, 0, MAGIC);
-        put(checked, 8, &self.first.to_be_bytes());
-        put(checked, 16, &self.count.to_be_bytes());
-        put(checked, 20, &self.length.to_be_bytes());
-        put(checked, 24, &self.digest);
+        put(checked, 0, &self.authenticated());
+        put(checked, AUTHENTICATED, &self.mac);
         let sum = sha256(checked);
         put(check, 0, sum.first_chunk::<8>().unwrap_or(&[0; 8]));
         bytes
@@ -79,6 +104,7 @@ impl Header {
             count: u32::from_be_bytes(take(bytes, 16)),
             length: u32::from_be_bytes(take(bytes, 20)),
             digest: take(bytes, 24),
+            mac: take(bytes, AUTHENTICATED),
         };
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         // The cheap checks first, since a scan for frames tries every offset.
@@ -150,13 +176,18 @@ pub fn read(bytes: &mut [u8]) -> Result<(Header, usize), FrameError> {
     Ok((header, end))
 }
 
-/// Whether `rest`, the end of the last segment where record `next` should begin but no sound frame
-/// does, may be a batch that a crash tore: short enough, and without a whole frame behind it.
+/// What `rest` may be, the end of the last segment where record `next` should begin but no sound frame
+/// does: so many bytes of a batch that a crash tore, then zeros that a writer left for batches to come.
+/// None when it is too long for that, or has a whole frame in it.
 ///
 /// Records are JSON, which has no control characters, so that no record can hold a header.
 #[must_use]
-pub fn may_be_torn(rest: &[u8], next: u64) -> bool {
-    rest.len() <= MAX_TORN && !has_later_frame(rest, next)
+pub fn torn(rest: &[u8], next: u64) -> Option<usize> {
+    if rest.len() > MAX_TORN || has_later_frame(rest, next) {
+        return None;
+    }
+    let last = rest.iter().rposition(|byte| *byte != 0);
+    Some(last.map_or(0, |last| last + 1))
 }
 
 /// Whether any offset of `bytes` begins a well-formed header of a frame after index `after`.
@@ -217,14 +248,21 @@ pub enum FrameError {
 }
 
 const MAGIC: &[u8; 8] = b"agcalog\x01";
-const CHECKED: usize = 56;
+const AUTHENTICATED: usize = 56;
+const CHECKED: usize = 88;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use agentca_identity::crypto::{KeyKind, PrivateKey};
+
     use super::*;
     use crate::merkle::leaf_hash;
+
+    fn key() -> MacKey {
+        MacKey::derive(&PrivateKey::generate(KeyKind::Ed25519).unwrap(), "test").unwrap()
+    }
 
     fn frame(first: u64, records: &[Vec<u8>]) -> Vec<u8> {
         let leaves: Vec<Hash> = records.iter().map(|record| leaf_hash(record)).collect();
@@ -234,7 +272,9 @@ mod tests {
             payload.extend_from_slice(record);
         }
         let length = u32::try_from(payload.len()).unwrap();
-        let mut bytes = Header::new(first, &leaves, length).encode().to_vec();
+        let mut bytes = Header::new(first, &leaves, length, &key())
+            .encode()
+            .to_vec();
         bytes.extend_from_slice(&payload);
         bytes
     }
@@ -304,6 +344,7 @@ mod tests {
             count: 1,
             length: u32::MAX,
             digest: [0; 32],
+            mac: [0; 32],
         };
         assert_eq!(Header::decode(&header.encode()), Err(FrameError::Header));
     }

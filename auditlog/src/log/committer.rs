@@ -6,21 +6,48 @@ use std::time::Duration;
 
 use super::Shared;
 use super::staging::{Batch, Phase};
-use crate::store::{FileId, StoreError};
+use crate::store::{FileId, Store, StoreError};
 
 /// Where the next frame goes.
 #[derive(Debug)]
 pub(super) struct Tail {
-    pub(super) segment: u64,
-    pub(super) length: u64,
+    segment: u64,
+    /// Where it begins: the end of the whole frames.
+    length: u64,
+    /// The file's length. What lies between is zeros: a sync of bytes that were there before need not
+    /// wait for the file system's own journal.
+    room: u64,
+}
+
+impl Tail {
+    /// Of a segment that ends with its last whole frame.
+    pub(super) fn new(segment: u64, length: u64) -> Self {
+        Self {
+            segment,
+            length,
+            room: length,
+        }
+    }
+
+    /// Lets the file end with its last whole frame.
+    pub(super) fn cut(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        if store.len(self.file())? > self.length {
+            store.truncate(self.file(), self.length)?;
+        }
+        self.room = self.length;
+        Ok(())
+    }
+
+    fn file(&self) -> FileId {
+        FileId::Segment(self.segment)
+    }
 }
 
 /// Runs until the log is closed or fails.
 pub(super) fn run(shared: &Shared, mut tail: Tail) {
     let mut batch = Batch::new(shared.durable());
     while take(shared, &mut batch) {
-        let written = commit(shared, &mut tail, &mut batch);
-        match written {
+        match commit(shared, &mut tail, &mut batch) {
             Ok(Written::Durable) => {
                 announce(shared, &batch);
                 // Whoever was just released stages the next records. Where it has to share a core
@@ -31,6 +58,9 @@ pub(super) fn run(shared: &Shared, mut tail: Tail) {
             Ok(Written::GivenUp) => return shared.fail(),
             Err(e) => return shared.fatal(&e.to_string()),
         }
+    }
+    if let Err(e) = tail.cut(shared.store.as_ref()) {
+        shared.fatal(&e.to_string());
     }
 }
 
@@ -61,16 +91,11 @@ enum Written {
 
 /// Writes and syncs one batch. While the disk is full it cuts off what was written and tries again.
 fn commit(shared: &Shared, tail: &mut Tail, batch: &mut Batch) -> Result<Written, StoreError> {
-    let first = batch.first;
-    let frame = batch.frame();
     loop {
-        match write(shared, tail, first, frame) {
+        match write(shared, tail, batch) {
             Ok(()) => break,
             Err(e) if e.is_full() => {
-                let file = FileId::Segment(tail.segment);
-                if shared.store.len(file)? > tail.length {
-                    shared.store.truncate(file, tail.length)?;
-                }
+                tail.cut(shared.store.as_ref())?;
                 shared.set_blocked(Blocker::Records, true);
                 if !wait_for_room(shared) {
                     return Ok(Written::GivenUp);
@@ -79,30 +104,54 @@ fn commit(shared: &Shared, tail: &mut Tail, batch: &mut Batch) -> Result<Written
             Err(e) => return Err(e),
         }
     }
-    shared.segments.note(tail.segment, first, tail.length);
-    tail.length += u64::try_from(frame.len()).unwrap_or(0);
+    shared.segments.note(tail.segment, batch.first, tail.length);
+    tail.length += batch.frame_len();
     Ok(Written::Durable)
 }
 
-fn write(shared: &Shared, tail: &mut Tail, first: u64, frame: &[u8]) -> Result<(), StoreError> {
+fn write(shared: &Shared, tail: &mut Tail, batch: &mut Batch) -> Result<(), StoreError> {
     if tail.length >= shared.options.segment_bytes {
-        shared.store.create(FileId::Segment(first))?;
-        *tail = Tail {
-            segment: first,
-            length: 0,
-        };
+        // Only the last segment may end in zeros.
+        tail.cut(shared.store.as_ref())?;
+        shared.store.create(FileId::Segment(batch.first))?;
+        *tail = Tail::new(batch.first, 0);
     }
-    let file = FileId::Segment(tail.segment);
-    shared.store.write_at(file, tail.length, frame)?;
+    if tail.length + batch.frame_len() <= tail.room {
+        let frame = batch.frame(&shared.keys().mac, 0);
+        shared.store.write_at(tail.file(), tail.length, frame)?;
+    } else {
+        extend(shared, tail, batch)?;
+    }
     // A full disk that shows only now is an fsync error like any other: what is on disk is unknown.
-    match shared.store.sync(file) {
+    match shared.store.sync(tail.file()) {
         Err(e) if e.is_full() => Err(StoreError::new(
             "sync",
-            file,
+            tail.file(),
             std::io::Error::other(e.source.to_string()),
         )),
         synced => synced,
     }
+}
+
+/// Writes a frame for which the file is too short, and zeros for those to come. Where there is no room
+/// for zeros there may be some for the frame.
+fn extend(shared: &Shared, tail: &mut Tail, batch: &mut Batch) -> Result<(), StoreError> {
+    let ahead = (AHEAD * batch.frame_len()).min(MAX_AHEAD);
+    let padded = batch.frame(&shared.keys().mac, ahead);
+    let room = tail.length + u64::try_from(padded.len()).unwrap_or(0);
+    match shared.store.write_at(tail.file(), tail.length, padded) {
+        Err(e) if e.is_full() => {
+            tail.cut(shared.store.as_ref())?;
+            let frame = batch.frame(&shared.keys().mac, 0);
+            shared.store.write_at(tail.file(), tail.length, frame)?;
+            tail.room = tail.length + batch.frame_len();
+        }
+        written => {
+            written?;
+            tail.room = room;
+        }
+    }
+    Ok(())
 }
 
 /// The batch is durable: first the publisher's share, then the number, then everybody who waits.
@@ -139,4 +188,8 @@ pub(super) enum Blocker {
     Hashes,
 }
 
+/// How many frames like the last the zeros behind it make room for.
+const AHEAD: u64 = 7;
+/// The most zeros that are written at once, in bytes.
+const MAX_AHEAD: u64 = 1 << 20;
 const RETRY: Duration = Duration::from_millis(100);

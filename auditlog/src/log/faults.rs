@@ -63,10 +63,14 @@ impl Subject {
 
     /// Stages and waits, record by record, until one is not acknowledged: how many were.
     fn append(&mut self, count: usize) -> usize {
+        self.append_long(count, 150)
+    }
+
+    fn append_long(&mut self, count: usize, length: usize) -> usize {
         for done in 0..count {
             let Ok(staged) = self.log.stage(|head, out| {
                 let mut record = Record::begin(out, head, "sample");
-                record.text("text", &"y".repeat(150));
+                record.text("text", &"y".repeat(length));
                 record.finish();
             }) else {
                 return done;
@@ -203,11 +207,23 @@ fn a_full_disk_is_waited_for_and_nothing_is_acknowledged_meanwhile() {
 }
 
 #[test]
-fn one_full_write_is_cut_off_and_written_again() {
+fn without_room_for_zeros_a_frame_is_written_alone() {
+    let mut subject = Subject::new();
+    subject.store.fail(Operation::Write, 0, Fault::Full);
+    // Longer than what is left of the room that the last frame made.
+    assert_eq!(subject.append_long(1, 60_000), 1);
+    assert_eq!(subject.store.struck(), 1);
+    assert!(!subject.log.blocked());
+    subject.survives(Unsynced::Lost);
+}
+
+#[test]
+fn a_full_write_is_cut_off_and_written_again() {
     let mut subject = Subject::new();
     let before = subject.log.durable();
-    subject.store.fail(Operation::Write, 0, Fault::Full);
+    subject.store.set_full(true);
     assert_eq!(subject.append(1), 0, "whoever waited was turned away");
+    subject.store.set_full(false);
     while subject.log.durable() == before {
         std::thread::yield_now();
     }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use agentca_identity::crypto::PrivateKey;
+use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::spiffe::LogOrigin;
 use agentca_identity::time::Timestamp;
 
@@ -67,6 +67,24 @@ impl LogSigner {
             SignatureType::Ed25519,
             self.key.clone(),
         )
+    }
+}
+
+/// What a log writes under: one Ed25519 key, in its two uses.
+#[derive(Debug)]
+struct Keys {
+    /// Signs checkpoints.
+    note: NoteSigner,
+    /// Authenticates batches until a checkpoint covers them.
+    mac: MacKey,
+}
+
+impl Keys {
+    fn of(signer: &LogSigner) -> Result<Self, NoteError> {
+        let note = signer.note_signer()?;
+        let purpose = format!("agentca log batches of {}", signer.origin);
+        let mac = MacKey::derive(&signer.key, &purpose).ok_or(NoteError::KeyKind)?;
+        Ok(Self { note, mac })
     }
 }
 
@@ -144,12 +162,13 @@ impl Log {
             .map_err(LogError::FirstRecord)?;
         let segment = FileId::Segment(0);
         store.create(segment)?;
-        store.write_at(segment, 0, staging.batch.frame())?;
+        let keys = Keys::of(signer)?;
+        store.write_at(segment, 0, staging.batch.frame(&keys.mac, 0))?;
         store.sync(segment)?;
         let mut tree = Tree::new(CompactRange::new(), &[]);
         tree.append(&staging.batch.leaves);
         tree.write(store.as_ref())?;
-        let signed = tree.sign(&signer.note_signer()?)?;
+        let signed = tree.sign(&keys.note)?;
         store.replace_checkpoint(signed.note.as_bytes())?;
         store.publish()?;
         Ok(signed)
@@ -175,14 +194,12 @@ impl Log {
         signer: &LogSigner,
         options: LogOptions,
     ) -> Result<(Arc<Self>, Recovery), OpenError> {
-        let signer = signer
-            .note_signer()
-            .map_err(crate::checkpoint::CheckpointError::from)?;
-        let found = recovery::recover(store.as_ref(), signer.verifier())?;
+        let keys = Keys::of(signer).map_err(crate::checkpoint::CheckpointError::from)?;
+        let found = recovery::recover(store.as_ref(), &keys)?;
         let size = found.report.size;
         let limit = options.staged_bytes.min(MAX_PAYLOAD - MAX_RECORD - 2);
         let shared = Arc::new(Shared {
-            origin: signer.verifier().name().to_owned(),
+            origin: keys.note.verifier().name().to_owned(),
             staging: Mutex::new(Staging::new(size, found.last_time, limit)),
             work: Condvar::new(),
             durable: AtomicU64::new(size),
@@ -195,7 +212,7 @@ impl Log {
                 ..Queue::default()
             }),
             publish: Condvar::new(),
-            signer: Mutex::new(signer),
+            keys: Mutex::new(keys),
             newest: RwLock::new(Arc::new(found.signed)),
             segments: found.segments,
             store,
@@ -307,13 +324,13 @@ impl Log {
         if signer.origin.to_string() != self.origin() {
             return Err(LogError::Signer(NoteError::Name));
         }
-        let next = signer.note_signer()?;
+        let next = Keys::of(signer)?;
         let staged = self.stage(|head, out| record::signer_announced(head, out, &signer.chain))?;
         self.wait_blocking(staged.index)?;
         self.publish_now()?;
         *self
             .shared
-            .signer
+            .keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = next;
         self.publish_now()?;

@@ -135,6 +135,8 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
 
+    use agentca_identity::crypto::{KeyKind, MacKey, PrivateKey};
+
     use super::*;
     use crate::frame::Header;
     use crate::log::{Log, LogOptions};
@@ -149,7 +151,13 @@ mod tests {
             payload.extend(*record);
         }
         let length = u32::try_from(payload.len()).unwrap();
-        [&Header::new(first, &leaves, length).encode()[..], &payload].concat()
+        let key = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+        let key = MacKey::derive(&key, "test").unwrap();
+        [
+            &Header::new(first, &leaves, length, &key).encode()[..],
+            &payload,
+        ]
+        .concat()
     }
 
     fn segment(dir: &Path, first: u64) -> PathBuf {
@@ -254,7 +262,7 @@ mod tests {
         assert_eq!(all(dir.path(), 2).unwrap(), [2]);
         assert!(matches!(
             all(dir.path(), 0),
-            Err(ReadError::Damaged { offset: 67, .. })
+            Err(ReadError::Damaged { offset: 99, .. })
         ));
         assert!(matches!(
             all(&dir.path().join("x"), 0),
@@ -268,7 +276,7 @@ mod tests {
         let dir = log(&[(0, first), (3, frame(3, &[b"d"]))]);
         assert!(matches!(
             all(dir.path(), 0),
-            Err(ReadError::Damaged { offset: 67, .. })
+            Err(ReadError::Damaged { offset: 99, .. })
         ));
     }
 }

@@ -6,8 +6,10 @@
 //! files. Of older segments only name and first header are looked at, since a log may be larger than
 //! memory and start-up time allow; `verify` reads them all.
 
+use agentca_identity::crypto::MacKey;
 use agentca_identity::time::Timestamp;
 
+use super::Keys;
 use super::committer::Tail;
 use super::levels::{self, HASH_BYTES};
 use super::publisher::Tree;
@@ -44,8 +46,8 @@ pub(super) struct Recovered {
 }
 
 /// Reads a store, cuts off what a crash left behind, and checks the rest.
-pub(super) fn recover(store: &dyn Store, key: &VerifierKey) -> Result<Recovered, OpenError> {
-    let signed = read_checkpoint(store, key)?;
+pub(super) fn recover(store: &dyn Store, keys: &Keys) -> Result<Recovered, OpenError> {
+    let signed = read_checkpoint(store, keys.note.verifier())?;
     let size = signed.checkpoint.size;
     let files = store.files()?;
     check_levels(store, &files, size)?;
@@ -54,28 +56,24 @@ pub(super) fn recover(store: &dyn Store, key: &VerifierKey) -> Result<Recovered,
     check_old(store, &all, &newest)?;
     let mut reader = Reader {
         store,
+        mac: &keys.mac,
         checkpoint: &signed.checkpoint,
         range: load_range(store, newest.first().copied().unwrap_or(0))?,
         levels: Default::default(),
         leaves: Vec::new(),
         segments: Segments::new(all),
         last_record: Vec::new(),
+        torn: 0,
     };
     reader.check_root()?;
-    let mut tail = Tail {
-        segment: 0,
-        length: 0,
-    };
-    let mut dropped = 0;
+    let mut tail = Tail::new(0, 0);
+    let (mut behind, mut dropped) = (0, 0);
     for (at, first) in newest.iter().enumerate() {
         let is_last = at + 1 == newest.len();
         let length = store.len(FileId::Segment(*first))?;
         let valid = reader.segment(*first, length, is_last)?;
-        dropped = length - valid;
-        tail = Tail {
-            segment: *first,
-            length: valid,
-        };
+        tail = Tail::new(*first, valid);
+        (behind, dropped) = (length - valid, reader.torn);
     }
     let total = reader.next();
     let last_time = time_of(&reader.last_record)?;
@@ -85,8 +83,8 @@ pub(super) fn recover(store: &dyn Store, key: &VerifierKey) -> Result<Recovered,
             found: total,
         });
     }
-    if dropped > 0 {
-        store.truncate(FileId::Segment(tail.segment), tail.length)?;
+    if behind > 0 {
+        tail.cut(store)?;
     }
     trim_levels(store, &files, size)?;
     let report = Recovery {
@@ -219,6 +217,7 @@ struct Made {
 /// Follows the segments and compares them with the hash files up to the checkpoint.
 struct Reader<'a> {
     store: &'a dyn Store,
+    mac: &'a MacKey,
     checkpoint: &'a Checkpoint,
     /// Grows up to the checkpoint, never past it.
     range: CompactRange,
@@ -227,6 +226,8 @@ struct Reader<'a> {
     leaves: Vec<Hash>,
     segments: Segments,
     last_record: Vec<u8>,
+    /// Bytes of a batch that a crash tore, without the zeros behind it.
+    torn: u64,
 }
 
 impl Reader<'_> {
@@ -283,6 +284,9 @@ impl Reader<'_> {
         let mut leaves = Vec::new();
         if header.check(&mut payload, &mut leaves).is_err() {
             return Ok(None);
+        }
+        if header.end() > self.checkpoint.size && !header.is_by(self.mac) {
+            return Err(OpenError::Foreign { file, offset });
         }
         for leaf in leaves {
             self.take(leaf, file, offset)?;
@@ -351,7 +355,7 @@ impl Reader<'_> {
 
     /// Whether what begins at `offset` may be a batch that a crash tore.
     fn judge_tail(
-        &self,
+        &mut self,
         file: FileId,
         offset: u64,
         length: u64,
@@ -366,11 +370,9 @@ impl Reader<'_> {
         }
         let mut bytes = vec![0; rest];
         self.store.read_at(file, offset, &mut bytes)?;
-        if frame::may_be_torn(&bytes, next) {
-            Ok(())
-        } else {
-            Err(damaged)
-        }
+        let torn = frame::torn(&bytes, next).ok_or(damaged)?;
+        self.torn = u64::try_from(torn).unwrap_or(0);
+        Ok(())
     }
 }
 
@@ -403,6 +405,17 @@ pub enum OpenError {
     /// A file is damaged where a crash cannot have damaged it.
     #[error("{file} is damaged at byte {offset}: restore it from a backup or a replica")]
     Damaged {
+        /// The file.
+        file: FileId,
+        /// Where.
+        offset: u64,
+    },
+    /// A batch that no checkpoint covers was not written under this log's key.
+    #[error(
+        "{file} has a batch at byte {offset} that was not written with this log's key: somebody else \
+         wrote there; keep a copy of the log, then restore it from a backup or a replica"
+    )]
+    Foreign {
         /// The file.
         file: FileId,
         /// Where.

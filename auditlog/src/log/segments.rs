@@ -248,4 +248,4 @@ pub enum ReadError {
 }
 
 const MARK_EVERY: u64 = 256 << 10;
-const HEADER_BYTES: u64 = 64;
+const HEADER_BYTES: u64 = 96;

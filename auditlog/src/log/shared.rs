@@ -10,9 +10,8 @@ use super::committer::{self, Blocker, Tail};
 use super::publisher::{self, Queue, QueuePhase, Tree};
 use super::segments::Segments;
 use super::staging::{Phase, Staging};
-use super::{LogOptions, wait};
+use super::{Keys, LogOptions, wait};
 use crate::checkpoint::SignedCheckpoint;
-use crate::note::NoteSigner;
 use crate::store::Store;
 
 /// What the callers, the committer and the publisher share.
@@ -31,7 +30,7 @@ pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
     /// Wakes the publisher, and those who wait for it.
     pub(super) publish: Condvar,
-    pub(super) signer: Mutex<NoteSigner>,
+    pub(super) keys: Mutex<Keys>,
     pub(super) newest: RwLock<Arc<SignedCheckpoint>>,
     pub(super) segments: Segments,
 }
@@ -48,6 +47,10 @@ impl fmt::Debug for Shared {
 impl Shared {
     pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -74,7 +77,9 @@ impl Shared {
         };
         if flag.swap(blocked, Ordering::AcqRel) != blocked {
             if blocked {
-                tracing::error!("no room for the log: nothing is acknowledged until there is");
+                tracing::error!(
+                    "no room for the log (disk, quota or file descriptors): nothing is acknowledged until there is"
+                );
             } else {
                 tracing::info!("the log has room again");
             }

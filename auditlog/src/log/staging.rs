@@ -1,5 +1,6 @@
 //! The batch that is being filled, under the lock that orders records.
 
+use agentca_identity::crypto::MacKey;
 use agentca_identity::time::Timestamp;
 
 use super::StageError;
@@ -43,14 +44,21 @@ impl Batch {
         self.first + u64::try_from(self.leaves.len()).unwrap_or(0)
     }
 
-    /// The whole frame, header included.
-    pub(super) fn frame(&mut self) -> &[u8] {
+    /// How many bytes the whole frame has.
+    pub(super) fn frame_len(&self) -> u64 {
+        u64::try_from(self.whole).unwrap_or(0)
+    }
+
+    /// The whole frame, header included, and so many zeros behind it.
+    pub(super) fn frame(&mut self, key: &MacKey, zeros: u64) -> &[u8] {
         self.bytes.truncate(self.whole);
         let length = u32::try_from(self.whole - HEADER_LEN).unwrap_or(u32::MAX);
-        let header = Header::new(self.first, &self.leaves, length).encode();
+        let header = Header::new(self.first, &self.leaves, length, key).encode();
         if let Some(place) = self.bytes.first_chunk_mut() {
             *place = header;
         }
+        let zeros = usize::try_from(zeros).unwrap_or(0);
+        self.bytes.resize(self.whole.saturating_add(zeros), 0);
         &self.bytes
     }
 

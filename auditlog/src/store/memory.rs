@@ -155,16 +155,30 @@ impl Contents {
             .zip(&self.written)
             .take_while(|(a, b)| a == b)
             .count();
-        let (kept, new) = self.written.split_at(common);
+        // What was written since: to the end of a file that grew, or in the middle of one that did not.
+        let changed = self
+            .durable
+            .iter()
+            .zip(&self.written)
+            .rposition(|(a, b)| a != b);
+        let end = match changed {
+            Some(last) if self.written.len() <= self.durable.len() => last + 1,
+            None if self.written.len() <= self.durable.len() => common,
+            _ => self.written.len(),
+        };
+        let (kept, new) = (&self.written[..common], &self.written[common..end]);
         let half = new.len() / 2;
+        let rest = &self.written[end..];
+        let before = self.durable.get(common + half..).unwrap_or_default();
         match unsynced {
             // Bytes that were durable and overwritten since may be either.
             Unsynced::Lost => self.durable.clone(),
             Unsynced::Kept => self.written.clone(),
-            Unsynced::Torn => [kept, &new[..half]].concat(),
-            Unsynced::Zeros => [kept, &vec![0; new.len()]].concat(),
-            Unsynced::Reordered => [kept, &vec![0; half], &new[half..]].concat(),
-            Unsynced::Twice => [kept, new, new].concat(),
+            Unsynced::Torn => [kept, &new[..half], before].concat(),
+            Unsynced::Zeros => [kept, &vec![0; new.len()], rest].concat(),
+            Unsynced::Reordered => [kept, &vec![0; half], &new[half..], rest].concat(),
+            Unsynced::Twice if rest.is_empty() => [kept, new, new].concat(),
+            Unsynced::Twice => self.written.clone(),
         }
     }
 }
@@ -259,9 +273,7 @@ impl Store for MemoryStore {
             Some(Fault::Full) => return Err(failed("sync", file, io::ErrorKind::StorageFull)),
             Some(Fault::Lost) => return Err(failed("sync", file, io::ErrorKind::Other)),
             Some(Fault::Torn) => {
-                let (from, to) = (contents.durable.len(), contents.written.len());
-                let half = from.min(to) + to.saturating_sub(from) / 2;
-                contents.durable = contents.written[..half].to_vec();
+                contents.durable = contents.after_crash(Unsynced::Torn);
                 return Err(failed("sync", file, io::ErrorKind::Other));
             }
         }

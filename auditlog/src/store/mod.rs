@@ -147,12 +147,35 @@ impl StoreError {
         }
     }
 
-    /// Whether it failed for want of room: disk full, quota, or the limit on file sizes.
+    /// Whether it failed for want of room, which may come again: disk full, quota, the limit on file
+    /// sizes, or no file descriptor left (`EMFILE`, `ENFILE`).
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(
             self.source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        )
+        ) || matches!(self.source.raw_os_error(), Some(EMFILE | ENFILE))
+    }
+}
+
+/// Errors of Linux that have no [`io::ErrorKind`].
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_come_again_is_waited_for() {
+        let error =
+            |code| StoreError::new("open", "checkpoint", io::Error::from_raw_os_error(code));
+        for code in [EMFILE, ENFILE] {
+            assert!(error(code).is_full(), "{}", error(code));
+        }
+        // No such file, input/output error, permission denied.
+        for code in [2, 5, 13] {
+            assert!(!error(code).is_full(), "{}", error(code));
+        }
     }
 }

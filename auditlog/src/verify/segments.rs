@@ -154,14 +154,14 @@ impl Reader<'_> {
         self.fill(window, frame::MAX_TORN + 1)?;
         let rest = self.buffer.get(window.at..).unwrap_or_default();
         let next = verifier.next();
-        if last && !verifier.is_covered() && frame::may_be_torn(rest, next) {
-            Ok(u64::try_from(rest.len()).unwrap_or(0))
-        } else {
-            Err(Violation::at(
+        let torn = frame::torn(rest, next).filter(|_| last && !verifier.is_covered());
+        match torn {
+            Some(bytes) => Ok(u64::try_from(bytes).unwrap_or(0)),
+            None => Err(Violation::at(
                 window.file,
                 window.offset(),
                 Reason::Batch { next },
-            ))
+            )),
         }
     }
 }

@@ -3,9 +3,11 @@
 //! The only module that names a backend. `aws-lc` is the default; `ring` is a build feature, and
 //! when both are on `aws-lc` is used. Keys are P-256 (ECDSA with SHA-256) or Ed25519, nothing else.
 
+mod mac;
 mod private_key;
 mod public_key;
 
+pub use mac::MacKey;
 pub use private_key::PrivateKey;
 pub use public_key::PublicKey;
 

@@ -188,10 +188,19 @@ fn behind_the_checkpoint_one_torn_batch_passes_and_nothing_else() {
     let covered = fs::read(&hashes).unwrap();
     fs::write(&hashes, &covered[..32]).unwrap();
     for cut in last + 1..end {
-        let torn = length(cut - last);
+        let left = &whole[last..cut];
+        let zeros = left.iter().rev().take_while(|byte| **byte == 0).count();
+        let torn = length(left.len() - zeros);
         assert_eq!(tail(&whole[..cut]).unwrap(), (4, torn), "cut at {cut}");
     }
     assert_eq!(tail(&[&whole[..], b"x"].concat()).unwrap(), (6, 1));
+    // Room that a running writer made, before and behind a batch that a crash tore.
+    assert_eq!(tail(&[&whole[..], &[0; 5000]].concat()).unwrap(), (6, 0));
+    let torn = [&whole[..], &[0; 90], b"x", &[0; 90]].concat();
+    assert_eq!(tail(&torn).unwrap(), (6, 91));
+    // Records after zeros were not written by this log.
+    let hidden = [&whole[..last], &[0; 90], &whole[last..]].concat();
+    assert!(tail(&hidden).is_ok_and(|(records, _)| records < 6));
     let flipped = |at: usize| {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
