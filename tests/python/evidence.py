@@ -100,14 +100,14 @@ def checkpoint(text, name, key):
 
 
 def frames(data):
-    """Records of a segment file: 64-byte headers, then records with 16-bit lengths."""
+    """Records of a segment file: 96-byte headers, records with 16-bit lengths, in the end perhaps zeros."""
     at = 0
-    while at < len(data):
-        header = data[at : at + 64]
-        demand(len(header) == 64 and header[:8] == b"agcalog\x01", f"no frame at {at}")
+    while any(data[at : at + 96]):
+        header = data[at : at + 96]
+        demand(len(header) == 96 and header[:8] == b"agcalog\x01", f"no frame at {at}")
         first, count, length = struct.unpack(">QII", header[8:24])
-        demand(sha256(header[:56])[:8] == header[56:], f"a damaged header at {at}")
-        payload = data[at + 64 : at + 64 + length]
+        demand(sha256(header[:88])[:8] == header[88:], f"a damaged header at {at}")
+        payload = data[at + 96 : at + 96 + length]
         demand(len(payload) == length, f"a torn frame at {at}")
         records, offset = [], 0
         while offset < length:
@@ -117,7 +117,7 @@ def frames(data):
         demand(len(records) == count, f"{len(records)} records at {at}, not {count}")
         demand(sha256(b"".join(map(leaf_hash, records))) == header[24:56], f"a damaged frame at {at}")
         yield first, records
-        at += 64 + length
+        at += 96 + length
 
 
 def records(log):

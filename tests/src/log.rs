@@ -26,7 +26,11 @@ pub fn raw_records(log: &Path) -> Vec<Vec<u8>> {
     for segment in segments {
         let data = bytes_of(&segment);
         let mut rest = data.as_slice();
-        while let Some((header, after)) = rest.split_at_checked(64) {
+        while let Some((header, after)) = rest.split_at_checked(96) {
+            if header.iter().all(|byte| *byte == 0) {
+                // Room that a running writer made.
+                break;
+            }
             let length = u32::from_be_bytes([header[20], header[21], header[22], header[23]]);
             let length = usize::try_from(length).expect("a length");
             let Some((mut payload, after)) = after.split_at_checked(length) else {
