@@ -198,7 +198,7 @@ url = "http://{payments}"
     stage.wait_for(listen).await
 }
 
-/// It listens before it serves: until its feed is verified and its log witnessed, handshakes end with an alert.
+/// It serves once its feed is verified and its log witnessed; before that its port is shut, or handshakes end with an alert.
 async fn wait_until_serving(stage: &mut Stage, good: &Caller) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
