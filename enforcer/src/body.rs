@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::road::Denial;
-use crate::session::Running;
+use crate::session::{Running, Session};
 use crate::timers::{TimedOut, Timer};
 use crate::upstream::{BoxError, Link, UpstreamError};
 
@@ -160,6 +160,7 @@ pub(crate) struct StreamedRequest {
     waiting: bool,
     timer: Timer,
     pause: Duration,
+    session: Rc<Session>,
     _running: Running,
 }
 
@@ -207,7 +208,7 @@ impl StreamedRequest {
         claim: Option<String>,
         (timer, pause): (Timer, Duration),
         upload: Rc<Upload>,
-        running: Running,
+        session: Rc<Session>,
     ) -> Self {
         Self {
             body,
@@ -218,7 +219,8 @@ impl StreamedRequest {
             waiting: false,
             timer,
             pause,
-            _running: running,
+            _running: session.running(),
+            session,
         }
     }
 
@@ -265,6 +267,9 @@ impl Body for StreamedRequest {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if this.session.is_cut() {
+            return Poll::Ready(Some(Err("the client may send nothing more".into())));
+        }
         loop {
             let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
                 return this.wait(cx).map(|error| Some(Err(error)));

@@ -1,5 +1,7 @@
 //! Sending a permitted request to its upstream.
 
+use std::rc::Rc;
+
 use http::header;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
 use hyper::body::Incoming;
@@ -41,7 +43,7 @@ impl From<UpstreamError> for ForwardFailure {
 /// valid, and waits for the answer's head, as long as `timer` lets it. Another connection is tried only while not a byte was
 /// sent.
 pub(crate) async fn forward(
-    session: &Session,
+    session: &Rc<Session>,
     live: &Live,
     permit: Permit,
     body: Outbound,
@@ -52,20 +54,20 @@ pub(crate) async fn forward(
     let target = std::sync::Arc::clone(permit.target());
     let mut link = worker.pool.link(&target, &limits).await?;
     let (registry, recheck) = (&worker.shared.registry, permit.recheck());
-    recheck
-        .still_valid(registry, &session.peer)
+    let mut valid = recheck
+        .still_valid(registry, session)
         .map_err(ForwardFailure::Denied)?;
     let mut request = outgoing(session, permit, body, request_id);
     timer.restart(live.config().limits.upstream_timeout);
     for _ in 0..ATTEMPTS {
-        match link.send(request, timer).await {
+        match link.send(request, valid, timer).await {
             Ok(response) => return Ok(accept(response.into_parts(), link)?),
             Err(SendFailure::Failed(error)) => return Err(error.into()),
             Err(SendFailure::Unsent(unsent)) => request = *unsent,
         }
         link = worker.pool.link(&target, &limits).await?;
-        recheck
-            .still_valid(registry, &session.peer)
+        valid = recheck
+            .still_valid(registry, session)
             .map_err(ForwardFailure::Denied)?;
     }
     Err(UpstreamError::Unusable("every connection was closed before the request").into())

@@ -5,6 +5,7 @@
 //! reaches an upstream without every step having been asked.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use http::{Method, StatusCode};
 use crate::head::Head;
 use crate::live::Live;
 use crate::peer::Peer;
+use crate::session::Session;
 use crate::status::{Registry, Verdict};
 use crate::upstream::Target;
 use crate::well_known::WellKnown;
@@ -139,13 +141,30 @@ impl Recheck {
     ///
     /// # Errors
     /// The denial of the first step that no longer passes.
-    pub(crate) fn still_valid(&self, registry: &Registry, peer: &Peer) -> Result<(), Denial> {
+    pub(crate) fn still_valid<'a>(
+        &self,
+        registry: &Registry,
+        session: &'a Rc<Session>,
+    ) -> Result<StillValid<'a>, Denial> {
+        let peer = &session.peer;
         fresh(registry)?;
         standing(registry, peer)?;
         if peer.restriction().is_some() {
             weigh(&self.route, peer)?;
         }
-        Ok(())
+        Ok(StillValid { session })
+    }
+}
+
+/// That a permit was asked again, and for whom: good for one attempt to send.
+#[derive(Debug)]
+pub(crate) struct StillValid<'a> {
+    session: &'a Rc<Session>,
+}
+
+impl<'a> StillValid<'a> {
+    pub(crate) fn session(&self) -> &'a Rc<Session> {
+        self.session
     }
 }
 

@@ -42,6 +42,9 @@ pub(crate) enum Abandoned {
     /// Signing failed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The agent lost its rights, or its time is over: its connection is being cut.
+    #[error("the connection is cut")]
+    Cut,
     /// There is an answer already.
     #[error("answered twice")]
     Answered,
@@ -238,8 +241,8 @@ impl Turn {
             let upload = Upload::new(timers.timer(), limits.upstream_timeout);
             self.upload = Some(Rc::clone(&upload));
             let (claim, pause) = (claim.map(str::to_owned), limits.body_timeout);
-            let running = self.session.running();
-            let streamed = StreamedRequest::new(body, claim, (timer, pause), upload, running);
+            let session = Rc::clone(&self.session);
+            let streamed = StreamedRequest::new(body, claim, (timer, pause), upload, session);
             return Ok(Outbound::Stream(Box::pin(streamed)));
         }
         let Some(body) = &mut self.body else {
@@ -293,6 +296,10 @@ impl Turn {
     }
 
     async fn upstream_failed(&mut self, error: &UpstreamError) -> Given {
+        // By the cut itself: the ledger's drop says why.
+        if self.session.is_cut() {
+            return Err(Abandoned::Cut);
+        }
         // When its request was broken off, by what the client sent or did not.
         if let Some(denial) = self.upload.as_ref().and_then(|upload| upload.fault()) {
             return self.deny(&denial).await;

@@ -73,6 +73,11 @@ impl Session {
             .is_within_its_time(self.worker.shared.registry.now())
     }
 
+    /// Whether nothing more may be done for this agent on this connection.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.ended.get().is_some() || self.peer.watch().is_cancelled()
+    }
+
     /// Says why everything that still runs is about to be cut.
     pub(crate) fn cut(&self, why: Ended) {
         self.ended.set(Some(why));

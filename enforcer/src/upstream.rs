@@ -4,6 +4,8 @@
 //! polls both, so that no task and no wake stands between a request and its upstream. An idle link
 //! is polled once before it is used again: that is when a close by the upstream shows.
 
+mod wire;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -21,6 +23,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use self::wire::{Sending, Wire};
+use crate::road::StillValid;
 use crate::timers::{TimedOut, Timer, Timers};
 
 /// Where requests go: one `[[upstream]]`, ready for use.
@@ -112,8 +116,13 @@ impl Pool {
             .await?
     }
 
-    /// Keeps a link whose answer was read to its end.
+    /// Keeps a link whose answer was read to its end. One whose request has not left whole is closed:
+    /// the rest of it would leave during the next one.
     pub(crate) fn put_back(&self, target: &Target, link: Link, limits: &UpstreamLimits) {
+        if !link.is_idle() {
+            return;
+        }
+        link.sending.end();
         let Some(until) = self.timers.now().checked_add(limits.idle_timeout) else {
             return;
         };
@@ -147,9 +156,12 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct Link {
     sender: http1::SendRequest<Outbound>,
-    wire: Pin<Box<http1::Connection<TokioIo<TcpStream>, Outbound>>>,
+    wire: Pin<Box<Connection>>,
+    sending: Rc<Sending>,
     open: bool,
 }
+
+type Connection = http1::Connection<TokioIo<Wire>, Outbound>;
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -161,15 +173,18 @@ pub(crate) enum SendFailure {
 }
 
 impl Link {
-    /// Sends `request` and waits for the head of the answer, at most until `timer`.
+    /// Sends `request` for whom it was found `valid`, and waits for the head of the answer, at most
+    /// until `timer`.
     ///
     /// # Errors
     /// [`SendFailure`]; the link is of no use afterwards.
     pub(crate) async fn send(
         &mut self,
         request: Request<Outbound>,
+        valid: StillValid<'_>,
         timer: &Timer,
     ) -> Result<Response<Incoming>, SendFailure> {
+        self.sending.begin(valid.session());
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         let (wire, open) = (&mut self.wire, &mut self.open);
         let answered = timer
@@ -207,6 +222,7 @@ impl Link {
             .await
             .map_err(UpstreamError::Connect)?;
         stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
+        let (stream, sending) = Wire::new(stream);
         let (sender, wire) = http1::Builder::new()
             .max_buf_size(limits.head_max.max(LEAST_BUFFER))
             .max_header_size(limits.head_max)
@@ -216,8 +232,15 @@ impl Link {
         Ok(Self {
             sender,
             wire: Box::pin(wire),
+            sending,
             open: true,
         })
+    }
+
+    /// Whether nothing is left of the last exchange: the library takes the next request only when the
+    /// body of the one before has ended.
+    fn is_idle(&self) -> bool {
+        self.open && self.sender.is_ready() && !self.sending.is_behind()
     }
 
     fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
@@ -227,11 +250,7 @@ impl Link {
 }
 
 /// Polls the connection itself; not again after it has ended.
-fn drive(
-    wire: &mut Pin<Box<http1::Connection<TokioIo<TcpStream>, Outbound>>>,
-    open: &mut bool,
-    cx: &mut Context<'_>,
-) {
+fn drive(wire: &mut Pin<Box<Connection>>, open: &mut bool, cx: &mut Context<'_>) {
     if *open && wire.as_mut().poll(cx).is_ready() {
         *open = false;
     }

@@ -12,7 +12,11 @@ mod fixture;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod pki;
+#[cfg(test)]
+mod raw;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
