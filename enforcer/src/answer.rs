@@ -174,11 +174,15 @@ impl Seal<'_> {
             salt: self.salt,
         }
         .to_string();
-        let field = |name| combined(headers, &name);
+        // Nothing that the signature has to cover leaves without it.
+        let field = |name| match combined(headers, &name) {
+            None if headers.contains_key(&name) => Err(SealError),
+            value => Ok(value),
+        };
         let (content_type, content_encoding, location) = (
-            field(header::CONTENT_TYPE),
-            field(header::CONTENT_ENCODING),
-            field(header::LOCATION),
+            field(header::CONTENT_TYPE)?,
+            field(header::CONTENT_ENCODING)?,
+            field(header::LOCATION)?,
         );
         let facts = ResponseFacts {
             status: status.as_u16(),

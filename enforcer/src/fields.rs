@@ -12,6 +12,13 @@ use crate::road::Denial;
 /// Leaves only what is forwarded: hop-by-hop fields go first, then names that a gateway could take for
 /// others are refused, and client `Agent-*` fields and what would override the call are removed.
 pub(crate) fn clean_request(headers: &mut HeaderMap) -> Result<(), Denial> {
+    if headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|value| text(value).is_none())
+    {
+        return Err(Denial::new(Rule::Malformed, "Connection cannot be read"));
+    }
     remove_hop_by_hop(headers);
     headers.remove(header::HOST);
     let mut ours = Vec::new();
@@ -55,8 +62,9 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) -> Result<(), Denial> {
 }
 
 /// Leaves of an upstream's answer only what may be passed on: no hop-by-hop fields, nothing that
-/// is ours to say, and no digest that would be of something else.
-pub(crate) fn clean_answer(headers: &mut HeaderMap) {
+/// is ours to say, and no digest that would be of something else. What the signature has to cover must
+/// be of a form that it can cover, and a length must have one reading.
+pub(crate) fn clean_answer(headers: &mut HeaderMap) -> Result<(), &'static str> {
     remove_hop_by_hop(headers);
     let ours: Vec<HeaderName> = headers
         .keys()
@@ -66,6 +74,45 @@ pub(crate) fn clean_answer(headers: &mut HeaderMap) {
     for name in ours {
         headers.remove(name);
     }
+    for name in [&header::CONTENT_TYPE, &header::LOCATION] {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err("the answer repeats Content-Type or Location");
+        }
+    }
+    for name in &SIGNED {
+        if headers.contains_key(name) && combined(headers, name).is_none() {
+            return Err("the answer has a field that cannot be signed");
+        }
+    }
+    content_length(headers).map_err(|_| "the answer has no one Content-Length")?;
+    Ok(())
+}
+
+/// What an answer's signature covers when the answer has it.
+pub(crate) const SIGNED: [HeaderName; 3] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::LOCATION,
+];
+
+/// Several lengths, or one that is no number.
+#[derive(Debug)]
+pub(crate) struct NoOneLength;
+
+/// The length that a message tells.
+pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, NoOneLength> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(NoOneLength);
+    }
+    let digits = text(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .map(Some)
+        .ok_or(NoOneLength)
 }
 
 /// Whether only the enforcer may say it to a client. A name with other signs counts as
@@ -98,9 +145,9 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(text)
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        // By bytes: beside what cannot be read there may be names that can.
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect();
     for name in named {
         headers.remove(name);
@@ -110,13 +157,17 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// By which frameworks do another call than the one that was judged and recorded.
-const OVERRIDES: [&str; 5] = [
+/// By which frameworks do another call than the one that was judged and recorded, or for another caller.
+const OVERRIDES: [&str; 8] = [
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
+    "x-original-method",
+    "x-original-uri",
     "x-original-url",
     "x-rewrite-url",
+    // Says who the caller is, as our own fields do.
+    "x-forwarded-client-cert",
 ];
 
 /// RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 listed.
@@ -182,9 +233,22 @@ mod tests {
                 HeaderValue::from_static(value),
             );
         }
-        clean_answer(&mut headers);
+        clean_answer(&mut headers).unwrap();
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-type", "set-cookie"]);
+    }
+
+    #[test]
+    fn what_connection_names_is_found_beside_what_cannot_be_read() {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"x-inner, \xff, x-other").unwrap();
+        headers.insert(header::CONNECTION, value.clone());
+        headers.insert("x-inner", HeaderValue::from_static("1"));
+        headers.insert("x-other", HeaderValue::from_static("1"));
+        let denial = clean_request(&mut headers.clone()).unwrap_err();
+        assert_eq!(denial.rule, Rule::Malformed);
+        clean_answer(&mut headers).unwrap();
+        assert!(headers.is_empty(), "{headers:?}");
     }
 }

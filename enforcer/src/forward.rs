@@ -109,7 +109,7 @@ fn accept(
             "the upstream's status cannot be passed on",
         ));
     }
-    clean_answer(&mut parts.headers);
+    clean_answer(&mut parts.headers).map_err(UpstreamError::Unusable)?;
     Ok(Answered {
         status: parts.status,
         headers: parts.headers,

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 
 use agentca_policy::{NormalPath, Rule};
 use http::header;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 use crate::authorities::Authorities;
-use crate::fields::{AGENT_NONCE, CONTENT_DIGEST, clean_request, combined, text};
+use crate::fields::{AGENT_NONCE, CONTENT_DIGEST, clean_request, combined, content_length, text};
 use crate::gate::Protocol;
 use crate::head_scan::Shape;
 use crate::road::Denial;
@@ -126,7 +126,8 @@ impl Head {
                 "this enforcer is not that authority",
             ));
         }
-        let length = content_length(&headers)?;
+        let length = content_length(&headers)
+            .map_err(|_| Denial::new(Rule::Malformed, "Content-Length cannot be read"))?;
         let trace = headers
             .get("traceparent")
             .and_then(text)
@@ -192,6 +193,11 @@ fn authority(uri: &Uri, headers: &HeaderMap, protocol: Protocol) -> Result<Autho
         (Protocol::Http1, None, None) | (Protocol::Http2, None, None) => {
             return Err(malformed("Host is missing"));
         }
+        // The library forgets the scheme without an authority, and `https` is what gets signed.
+        (Protocol::Http2, None, Some(_)) => return Err(malformed(":authority is missing")),
+        (Protocol::Http2, Some(_), _) if uri.scheme() != Some(&Scheme::HTTPS) => {
+            return Err(malformed(":scheme is not https"));
+        }
         (Protocol::Http2, Some(authority), None) => authority.as_str(),
         (Protocol::Http2, Some(authority), Some(host)) => {
             if !host
@@ -202,7 +208,7 @@ fn authority(uri: &Uri, headers: &HeaderMap, protocol: Protocol) -> Result<Autho
             }
             authority.as_str()
         }
-        (_, None, Some(host)) => text_of(host)?,
+        (Protocol::Http1, None, Some(host)) => text_of(host)?,
     };
     if text.contains('@') {
         return Err(malformed("an authority has no user"));
@@ -215,22 +221,6 @@ fn text_of(value: &HeaderValue) -> Result<&str, Denial> {
     value
         .to_str()
         .map_err(|_| Denial::new(Rule::Malformed, "Host cannot be read"))
-}
-
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Denial> {
-    let malformed = || Denial::new(Rule::Malformed, "Content-Length cannot be read");
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(malformed());
-    }
-    let digits = text(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .map(Some)
-        .ok_or_else(malformed)
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, later versions longer.

@@ -215,7 +215,8 @@ impl Head {
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.codings = self.codings.saturating_add(1);
-            if !value.eq_ignore_ascii_case(b"chunked") {
+            // What comes behind the kept bytes would not be seen.
+            if line.length > KEPT || !value.eq_ignore_ascii_case(b"chunked") {
                 self.fault
                     .get_or_insert("Transfer-Encoding is not chunked alone");
             }
@@ -300,6 +301,9 @@ mod tests {
         refused("Content-Length: 3\r\nTransfer-Encoding: chunked");
         refused("Transfer-Encoding: chunked\r\nContent-length: 3");
         refused("Transfer-Encoding: gzip, chunked");
+        let far = " ".repeat(40);
+        refused(&format!("Transfer-Encoding: chunked{far}, gzip, chunked"));
+        refused(&format!("Content-Length: 3{far}, 3"));
         refused("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked");
         refused("Content-Length: +3");
         refused("Content-Length: 3, 3");

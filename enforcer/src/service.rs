@@ -8,7 +8,7 @@ use agentca_auditlog::log::Staged;
 use agentca_identity::crypto::sha256;
 use agentca_policy::Rule;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -235,7 +235,11 @@ impl Turn {
         let claim = self.asked.content_digest.as_deref();
         let timers = &self.session.worker.timers;
         let timer = timers.after(limits.body_timeout);
-        if permit.route().stream_request
+        // Of a GET or HEAD of unknown length the library sends no body: it would never be read, and
+        // its digest never checked.
+        let streams = !matches!(permit.head().method, Method::GET | Method::HEAD);
+        if streams
+            && permit.route().stream_request
             && let Some(body) = self.body.take()
         {
             let upload = Upload::new(timers.timer(), limits.upstream_timeout);

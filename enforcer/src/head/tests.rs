@@ -101,6 +101,13 @@ fn only_our_authorities_are_served() {
         .body(())
         .unwrap();
     assert_eq!(read(one, Protocol::Http2).unwrap().uri, "/x");
+    let unseen = Request::get("/x").header("host", "localhost");
+    let plain = Request::get("http://localhost/x");
+    for request in [unseen, plain] {
+        let request = request.body(()).unwrap();
+        let denial = read(request, Protocol::Http2).unwrap_err();
+        assert_eq!(denial.rule, Rule::Malformed);
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Uploading {
 
 /// The bytes of an early answered upload, after another agent called the same upstream.
 async fn uploaded(revoke: bool) -> Vec<u8> {
-    let mut raw = RawUpstream::start(EARLY).await;
+    let mut raw = RawUpstream::start(&[EARLY]).await;
     let routes = raw.configuration(&["POST", "GET"], "/raw", "stream_request = true");
     let mut fixture = Fixture::with(&routes).await;
     let agent = fixture.agent(&Wish::default());

@@ -10,6 +10,8 @@ mod disk;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod framing;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod links;

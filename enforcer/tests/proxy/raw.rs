@@ -1,6 +1,8 @@
-//! An upstream by bytes: it answers each head that comes, before the body, with what it was told to.
+//! An upstream by bytes: it answers each head that comes, before the body, with the next of what it
+//! was told to, and goes on with the last.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -12,20 +14,25 @@ pub(crate) struct RawUpstream {
 }
 
 impl RawUpstream {
-    pub(crate) async fn start(answer: impl Into<Vec<u8>>) -> Self {
-        let answer = answer.into();
+    pub(crate) async fn start<A: AsRef<[u8]>>(answers: &[A]) -> Self {
+        let answers: Vec<Vec<u8>> = answers
+            .iter()
+            .map(|answer| answer.as_ref().to_vec())
+            .collect();
+        let answers = Arc::new(Mutex::new(answers.into_iter().peekable()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, closed) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let (sender, answer) = (sender.clone(), answer.clone());
+                let (sender, answers) = (sender.clone(), Arc::clone(&answers));
                 tokio::spawn(async move {
                     let (mut received, mut looked_at) = (Vec::new(), 0);
                     while let Ok(1..) = stream.read_buf(&mut received).await {
                         while let Some(end) = head_end(&received[looked_at..]) {
                             looked_at += end;
+                            let answer = next(&answers);
                             stream.write_all(&answer).await.unwrap();
                         }
                     }
@@ -63,6 +70,17 @@ risk = "read"
         }
         text
     }
+}
+
+type Answers = std::iter::Peekable<std::vec::IntoIter<Vec<u8>>>;
+
+fn next(answers: &Mutex<Answers>) -> Vec<u8> {
+    let mut answers = answers.lock().unwrap();
+    let next = answers.next().unwrap();
+    if answers.peek().is_none() {
+        *answers = vec![next.clone()].into_iter().peekable();
+    }
+    next
 }
 
 fn head_end(bytes: &[u8]) -> Option<usize> {
