@@ -23,6 +23,7 @@ use crate::live::Live;
 use crate::outflow::{Piece, is_long};
 use crate::road::Denial;
 use crate::session::Session;
+use crate::shares::Reserved;
 use crate::stream::StreamBody;
 use crate::upstream::BoxError;
 
@@ -34,6 +35,8 @@ pub(crate) struct Reply {
     /// Empty for HEAD, 204 and 304.
     pub(crate) body: Bytes,
     bodyless: bool,
+    /// For the body.
+    room: Option<Reserved>,
 }
 
 impl Reply {
@@ -50,7 +53,14 @@ impl Reply {
             headers,
             body,
             bodyless,
+            room: None,
         }
+    }
+
+    /// The same, with the room that its body takes.
+    pub(crate) fn within(mut self, room: Reserved) -> Self {
+        self.room = Some(room);
+        self
     }
 
     /// A denial as RFC 9457 says.
@@ -64,12 +74,17 @@ impl Reply {
             "rule": rule,
             "detail": denial.detail,
         });
-        Self::json(
+        let mut reply = Self::json(
             method,
             denial.status,
             "application/problem+json",
             text.to_string(),
-        )
+        );
+        if denial.status == StatusCode::SERVICE_UNAVAILABLE {
+            let soon = HeaderValue::from_static("1");
+            reply.headers.insert(header::RETRY_AFTER, soon);
+        }
+        reply
     }
 
     /// A document of our own.
@@ -111,6 +126,7 @@ impl Reply {
             end_apart: call.is_watched() && is_long(self.body.len()),
             rest: self.body,
             call,
+            _room: self.room,
         };
         let mut response = Response::new(AnswerBody(Inner::Whole(whole)));
         *response.status_mut() = self.status;
@@ -237,6 +253,7 @@ struct Whole {
     /// is left to the connection's stall timer.
     end_apart: bool,
     call: Call,
+    _room: Option<Reserved>,
 }
 
 impl Whole {

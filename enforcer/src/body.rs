@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use crate::road::Denial;
 use crate::session::{Running, Session};
+use crate::shares::Reserved;
 use crate::timers::{TimedOut, Timer};
 use crate::upstream::{BoxError, Link, UpstreamError};
 
@@ -30,11 +31,12 @@ pub(crate) fn refuse_length(length: Option<u64>, most: usize) -> Result<(), Deni
     }
 }
 
-/// Reads a request's body to its end; trailers are dropped.
+/// Reads a request's body to its end, within the `room` that there is in all; trailers are dropped.
 pub(crate) async fn read_request(
     body: &mut Incoming,
     most: usize,
     timer: &Timer,
+    (room, in_all): (&mut Reserved, usize),
 ) -> Result<Bytes, Denial> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
@@ -55,6 +57,9 @@ pub(crate) async fn read_request(
             }
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
+                    if !room.grow(data.len(), in_all) {
+                        return Err(no_room());
+                    }
                     whole.push(data);
                     if whole.length() > most {
                         return Err(too_large());
@@ -114,6 +119,14 @@ fn too_slow() -> Denial {
 
 fn too_large() -> Denial {
     Denial::new(Rule::TooLarge, "the request's body is too large")
+}
+
+fn no_room() -> Denial {
+    Denial::new(
+        Rule::TooLarge,
+        "too much of other requests is held right now",
+    )
+    .with_status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Pieces of a body; a single one is not copied.

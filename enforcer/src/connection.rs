@@ -113,13 +113,20 @@ fn open(
     let (_, connection) = stream.get_ref();
     let verified = live.agents().peer(connection.peer_certificates()?)?;
     let peer = Peer::new(&verified, &worker.shared.registry)?;
+    let most = live.config().limits.max_agent_connections;
+    let agent = peer.uri().to_string();
+    let Some(place) = worker.shared.shares.enter(&agent, most) else {
+        tracing::warn!(agent, "too many connections of one agent: closed");
+        return None;
+    };
     let sni = connection.server_name().map(str::to_owned);
     let protocol = match connection.alpn_protocol() {
         Some(ALPN_H2) => Protocol::Http2,
         _ => Protocol::Http1,
     };
     let traffic = Traffic::new(protocol, Rc::clone(&worker.timers));
-    Some((Session::new(Rc::clone(worker), peer, traffic, sni), stream))
+    let session = Session::new(Rc::clone(worker), peer, traffic, (sni, place));
+    Some((session, stream))
 }
 
 async fn serve_http1(session: Rc<Session>, mut connection: Http1Connection, limits: Limits) {

@@ -39,6 +39,7 @@ pub(crate) async fn run(
 
 fn take(worker: &Rc<Worker>, stream: TcpStream, from: std::net::SocketAddr) {
     let most = worker.shared.live.load().config().limits.max_connections;
+    let most = most.min(worker.shared.connections_max);
     let Some(place) = Place::take(worker, most) else {
         tracing::warn!(%from, "too many connections: closed");
         return;

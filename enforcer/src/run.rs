@@ -24,6 +24,7 @@ use self::opening::OpeningError;
 use crate::config::{Config, ConfigErrors, RevocationMode};
 use crate::credentials::{Credentials, CredentialsError};
 use crate::crl::CrlFollower;
+use crate::descriptors;
 use crate::feed::Follower;
 use crate::floor::Floor;
 use crate::journal::{Floors, JournalError};
@@ -39,6 +40,7 @@ use crate::witness::{self, Witness};
 /// # Errors
 /// [`RunError`]: it could not start, or not end as promised.
 pub fn run(path: &Path) -> Result<(), RunError> {
+    descriptors::raise();
     let config = Config::load(path)?;
     let credentials =
         Credentials::load(&config.identity_dir, &config.environment, Timestamp::now())?;

@@ -15,6 +15,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::durable::Beacon;
 use crate::handshake_log::HandshakeLog;
 use crate::listener;
@@ -62,12 +63,14 @@ impl Server {
         let (listeners, address) = listen_all(live.load().config())?;
         let outcomes = Outcomes::since(log.durable());
         let shared = Arc::new(Shared {
-            live,
+            live: Arc::clone(&live),
             registry,
             log,
             connections: AtomicUsize::new(0),
             handshakes: HandshakeLog::default(),
             outcomes,
+            shares: Arc::default(),
+            connections_max: connections_that_fit(&live.load()),
         });
         let (stop, stopped) = watch::channel(false);
         let beacons = beacons(&shared.log, listeners.len());
@@ -119,6 +122,23 @@ impl Server {
             tracing::error!(%error, "serving threads could not be waited for");
         }
     }
+}
+
+/// The connections that there are descriptors for; says so when more were asked for.
+fn connections_that_fit(live: &Live) -> usize {
+    let (fit, asked) = (
+        descriptors::connections_that_fit(),
+        live.config().limits.max_connections,
+    );
+    if asked > fit {
+        tracing::warn!(
+            max_connections = asked,
+            in_force = fit,
+            "the limit on open files is too low for `max_connections`; raise it (ulimit -Hn, \
+             LimitNOFILE=) to twice as many and 256 more"
+        );
+    }
+    fit
 }
 
 /// One per runtime, raised by the log's committer.

@@ -23,6 +23,7 @@ use crate::live::Live;
 use crate::record::{Ended, Ledger, LedgerError, Outcome};
 use crate::road::{self, Cleared, Denial, Permit, authorise};
 use crate::session::Session;
+use crate::shares::Reserved;
 use crate::stream::{Source, StreamBody};
 use crate::upstream::{Outbound, Target, UpstreamError};
 use crate::well_known::WellKnown;
@@ -111,6 +112,8 @@ struct Turn {
     body: Option<Incoming>,
     /// The body, once it was handed over.
     upload: Option<Rc<Upload>>,
+    /// For the body that was read.
+    room: Option<Reserved>,
     /// `None` once it was handed over to the answer.
     call: Option<Call>,
 }
@@ -147,6 +150,7 @@ impl Turn {
                 ledger,
                 body,
                 upload: None,
+                room: None,
                 call,
             },
             head,
@@ -253,7 +257,10 @@ impl Turn {
             return self.take_nothing();
         };
         body::refuse_length(permit.head().length, limits.request_max)?;
-        let bytes = body::read_request(body, limits.request_max, &timer).await?;
+        let mut room = self.session.reserve();
+        let held = (&mut room, limits.buffered_max);
+        let bytes = body::read_request(body, limits.request_max, &timer, held).await?;
+        self.room = Some(room);
         let digest = sha256(&bytes);
         body::check_digest(claim, &digest)?;
         self.ledger.request_body(&digest);
@@ -273,7 +280,12 @@ impl Turn {
             .size_hint()
             .exact()
             .and_then(|length| usize::try_from(length).ok());
-        let short = bodyless || known.is_some_and(|length| length <= limits.buffer_max);
+        // One for which there is no room goes on as a stream.
+        let mut room = self.session.reserve();
+        let short = bodyless
+            || known.is_some_and(|length| {
+                length <= limits.buffer_max && room.grow(length, limits.buffered_max)
+            });
         let upstream_limits = self.live.upstream_limits();
         let pool = &self.session.worker.pool;
         if !short {
@@ -292,7 +304,7 @@ impl Turn {
         match body::read_answer(&mut link, &mut body, limits.buffer_max, (&timer, timeout)).await {
             Ok(bytes) => {
                 pool.put_back(&target, link, &upstream_limits);
-                let reply = Reply::new(&self.asked.method, status, headers, bytes);
+                let reply = Reply::new(&self.asked.method, status, headers, bytes).within(room);
                 self.give(reply, Told::Answered).await
             }
             Err(error) => self.upstream_failed(&error).await,

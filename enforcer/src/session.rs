@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::gate::Traffic;
 use crate::peer::Peer;
 use crate::record::Ended;
+use crate::shares::{Place, Reserved};
 use crate::status::Verdict;
 use crate::worker::Worker;
 
@@ -18,6 +19,7 @@ pub(crate) struct Session {
     pub(crate) traffic: Rc<Traffic>,
     /// The server name of the TLS handshake.
     pub(crate) sni: Option<String>,
+    place: Place,
     ended: Cell<Option<Ended>>,
     /// Streams that run, in either direction.
     streams: Rc<Cell<u32>>,
@@ -30,7 +32,7 @@ impl Session {
         worker: Rc<Worker>,
         peer: Peer,
         traffic: Rc<Traffic>,
-        sni: Option<String>,
+        (sni, place): (Option<String>, Place),
     ) -> Rc<Self> {
         let expires = Cell::new(expiry(&worker, &peer));
         Rc::new(Self {
@@ -38,10 +40,16 @@ impl Session {
             peer,
             traffic,
             sni,
+            place,
             ended: Cell::new(None),
             streams: Rc::default(),
             expires,
         })
+    }
+
+    /// Room for a body, to be grown.
+    pub(crate) fn reserve(&self) -> Reserved {
+        self.place.reserve()
     }
 
     /// Counts a stream until what is given is dropped.

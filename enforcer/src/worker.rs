@@ -14,6 +14,7 @@ use crate::durable::{Beacon, Durability};
 use crate::handshake_log::HandshakeLog;
 use crate::live::Live;
 use crate::outcomes::Outcomes;
+use crate::shares::Shares;
 use crate::status::Registry;
 use crate::timers::Timers;
 use crate::upstream::Pool;
@@ -28,6 +29,9 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) handshakes: HandshakeLog,
     pub(crate) outcomes: Outcomes,
+    pub(crate) shares: Arc<Shares>,
+    /// Client connections that there are descriptors for.
+    pub(crate) connections_max: usize,
 }
 
 /// One runtime's own: nothing in it is ever waited for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::errors::Errors;
+use super::errors::{Errors, blame};
 use super::section::Section;
 
 /// What a client, or an upstream, may take.
@@ -34,10 +34,15 @@ pub struct Limits {
     pub request_max: usize,
     /// An answer of known length that waits for its outcome record, in bytes.
     pub buffer_max: usize,
+    /// Bodies of requests and answers that are held whole, over all calls, in bytes; one agent has at
+    /// most half of it.
+    pub buffered_max: usize,
     /// Header fields of a request.
     pub headers_max: usize,
     /// Open client connections, over all threads.
     pub max_connections: usize,
+    /// Those of one agent.
+    pub max_agent_connections: usize,
     /// Concurrent HTTP/2 streams of one connection.
     pub h2_max_streams: u32,
     /// Idle connections kept to one upstream by one thread.
@@ -59,8 +64,10 @@ impl Default for Limits {
             head_max: 16 << 10,
             request_max: 1 << 20,
             buffer_max: 1 << 20,
+            buffered_max: 256 << 20,
             headers_max: 100,
             max_connections: 16_384,
+            max_agent_connections: 4_096,
             h2_max_streams: 128,
             upstream_idle_max: 64,
         }
@@ -91,8 +98,14 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
     let head_max = size("head_max", default.head_max, 8 << 10..=1 << 20);
     let request_max = size("request_max", default.request_max, 0..=1 << 30);
     let buffer_max = size("buffer_max", default.buffer_max, 0..=1 << 30);
+    let buffered_max = size("buffered_max", default.buffered_max, 0..=1 << 40);
+    if buffered_max / 2 < request_max {
+        let message = "must be at least twice `request_max`: one agent may fill half of it";
+        blame(errors, "limits.buffered_max", message);
+    }
     let streams = default.h2_max_streams;
     let h2_max_streams = section.count(errors, "h2_max_streams", streams, 1..=10_000);
+    let agents = default.max_agent_connections;
     let mut count = |name, default, range| section.count(errors, name, default, range);
     Limits {
         handshake_timeout,
@@ -107,8 +120,10 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
         head_max,
         request_max,
         buffer_max,
+        buffered_max,
         headers_max: count("headers_max", default.headers_max, 8..=1_000),
         max_connections: count("max_connections", default.max_connections, 1..=10_000_000),
+        max_agent_connections: count("max_agent_connections", agents, 1..=10_000_000),
         h2_max_streams,
         upstream_idle_max: count("upstream_idle_max", default.upstream_idle_max, 0..=100_000),
     }

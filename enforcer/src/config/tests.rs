@@ -275,6 +275,11 @@ fn limits_are_read() {
     let limits = "[limits]\nrequest_max = 10\nhead_max = \"8KiB\"\ndrain_timeout = \"3s\"";
     let config = parse(&format!("{DOCUMENTED}\n{limits}")).unwrap();
     assert_eq!(config.limits.request_max, 10);
+    let more = format!("{DOCUMENTED}\n[limits]\nrequest_max = \"200MiB\"");
+    let error = parse(&more).unwrap_err().to_string();
+    assert!(error.contains("limits.buffered_max"), "{error}");
+    let room = format!("{more}\nbuffered_max = \"400MiB\"");
+    assert_eq!(parse(&room).unwrap().limits.buffered_max, 400 << 20);
     assert_eq!(config.limits.head_max, 8192);
     assert_eq!(config.limits.drain_timeout, Duration::from_secs(3));
 }

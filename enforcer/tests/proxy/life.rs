@@ -108,6 +108,22 @@ async fn every_thread_serves_and_knows_what_the_others_do() {
 }
 
 #[tokio::test]
+async fn one_agent_does_not_take_all_connections() {
+    let mut fixture = Fixture::with("limits = { max_agent_connections = 1 }").await;
+    let agent = fixture.agent(&Wish::default());
+    let other = fixture.agent(&Wish {
+        name: "other",
+        ..Wish::default()
+    });
+    let mut one = fixture.http1(&agent).await;
+    assert_eq!(one.get("/v1/accounts/7").await.status, 200);
+    assert_eq!(fixture.http1(&agent).await.rest().await, b"");
+    let mut theirs = fixture.http1(&other).await;
+    assert_eq!(theirs.get("/v1/accounts/7").await.status, 200);
+    assert_eq!(one.get("/v1/accounts/7").await.status, 200);
+}
+
+#[tokio::test]
 async fn no_more_connections_are_open_than_may_be() {
     let mut fixture = Fixture::with("limits = { max_connections = 2 }").await;
     let agent = fixture.agent(&Wish::default());

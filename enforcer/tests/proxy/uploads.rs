@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agentca_auditlog::receipt::Phase;
 use agentca_auditlog::response::content_digest;
 use agentca_identity::crypto::sha256;
 use bytes::Bytes;
@@ -99,6 +100,32 @@ async fn a_body_that_stops_coming_is_given_up() {
         }
     }
     assert!(fixture.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn bodies_are_held_only_while_there_is_room() {
+    let limits = "limits = { request_max = 10, buffered_max = 20 }";
+    let mut fixture = Fixture::with(limits).await;
+    let agent = fixture.agent(&Wish::default());
+    let mut client = Http2::new(&fixture, &agent).await;
+    let (first, mut first_body) = client.begin("/v1/pay");
+    first_body.send_data("12345678".into(), false).unwrap();
+    let (second, mut second_body) = client.begin("/v1/pay");
+    second_body.send_data("123".into(), false).unwrap();
+    let answer = Http2::answer(second).await;
+    denied(&fixture, &answer, 503, "too-large");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    first_body.send_data("9".into(), true).unwrap();
+    assert_eq!(Http2::answer(first).await.status, 200);
+    let (third, mut third_body) = client.begin("/v1/pay");
+    third_body.send_data("1234567890".into(), true).unwrap();
+    assert_eq!(Http2::answer(third).await.status, 200);
+    // An answer that does not fit is passed on as it comes.
+    let answer = fixture.http1(&agent).await.get("/v1/long").await;
+    assert_eq!(answer.body.len(), crate::upstream::LONG);
+    let uri = "https://localhost/v1/long";
+    let audit = check_signature(&fixture, &answer, "GET", uri, None, None);
+    assert_eq!(audit.phase, Phase::Open);
 }
 
 /// A client that sends a body by hand.

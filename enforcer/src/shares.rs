@@ -1,0 +1,150 @@
+//! What one agent may take of an enforcer: connections, and memory for bodies that are held whole.
+//!
+//! All agents together hold at most `buffered_max` bytes of bodies, one agent at most half of it, so
+//! that whoever fills its share leaves room for the others. What is reserved is given back by a drop.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Who takes how much.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    buffered: AtomicUsize,
+    agents: Mutex<HashMap<Arc<str>, Arc<Share>>>,
+}
+
+/// One agent's.
+#[derive(Debug, Default)]
+struct Share {
+    /// Written under the lock of the list.
+    connections: AtomicUsize,
+    buffered: AtomicUsize,
+}
+
+impl Shares {
+    /// A place for one more connection of `agent`'s; none when it has `most` of them.
+    pub(crate) fn enter(self: &Arc<Self>, agent: &str, most: usize) -> Option<Place> {
+        let mut agents = self.lock();
+        let (agent, share) = match agents.get_key_value(agent) {
+            Some((agent, share)) => (Arc::clone(agent), Arc::clone(share)),
+            None => (Arc::from(agent), Arc::default()),
+        };
+        if share.connections.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        share.connections.fetch_add(1, Ordering::Relaxed);
+        agents.insert(Arc::clone(&agent), Arc::clone(&share));
+        Some(Place {
+            shares: Arc::clone(self),
+            agent,
+            share,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Share>>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open connection of an agent's.
+#[derive(Debug)]
+pub(crate) struct Place {
+    shares: Arc<Shares>,
+    agent: Arc<str>,
+    share: Arc<Share>,
+}
+
+impl Place {
+    /// Nothing yet, to be grown.
+    pub(crate) fn reserve(&self) -> Reserved {
+        Reserved {
+            shares: Arc::clone(&self.shares),
+            share: Arc::clone(&self.share),
+            bytes: 0,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut agents = self.shares.lock();
+        if self.share.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            agents.remove(&self.agent);
+        }
+    }
+}
+
+/// Room for bytes of a body.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    shares: Arc<Shares>,
+    share: Arc<Share>,
+    bytes: usize,
+}
+
+impl Reserved {
+    /// Takes `bytes` more, when all agents together stay within `most` and this one within half of it.
+    pub(crate) fn grow(&mut self, bytes: usize, most: usize) -> bool {
+        if !take(&self.share.buffered, bytes, most / 2) {
+            return false;
+        }
+        if !take(&self.shares.buffered, bytes, most) {
+            self.share.buffered.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.share.buffered.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shares
+            .buffered
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn take(taken: &AtomicUsize, bytes: usize, most: usize) -> bool {
+    let before = taken.fetch_add(bytes, Ordering::Relaxed);
+    let fits = before.checked_add(bytes).is_some_and(|after| after <= most);
+    if !fits {
+        taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+    fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_agent_has_half_and_leaves_the_rest_to_others() {
+        let shares = Arc::new(Shares::default());
+        let (one, other) = (shares.enter("a", 9).unwrap(), shares.enter("b", 9).unwrap());
+        let (mut first, mut second) = (one.reserve(), one.reserve());
+        assert!(first.grow(30, 100) && second.grow(20, 100));
+        assert!(!second.grow(1, 100), "half of it is taken");
+        let mut third = other.reserve();
+        assert!(third.grow(50, 100));
+        drop(first);
+        assert!(second.grow(30, 100), "what was dropped is free");
+        assert!(!other.reserve().grow(1, 100));
+        drop((second, third));
+        assert_eq!(shares.buffered.load(Ordering::Relaxed), 0);
+        drop((one, other));
+        assert!(shares.lock().is_empty());
+    }
+
+    #[test]
+    fn connections_are_counted_by_agent() {
+        let shares = Arc::new(Shares::default());
+        let (one, _two) = (shares.enter("a", 2).unwrap(), shares.enter("a", 2).unwrap());
+        assert!(shares.enter("a", 2).is_none());
+        let _other = shares.enter("b", 2).unwrap();
+        drop(one);
+        assert!(shares.enter("a", 2).is_some());
+    }
+}
