@@ -198,15 +198,14 @@ impl Session<'_> {
             return Ok(None);
         };
         let registry = &self.follower.registry;
-        if let Some((claim, state)) = loaded {
-            tracing::info!(
-                certificates = state.len(),
-                covers = claim.covers.number,
-                "snapshot"
-            );
-            registry.replace(state, claim.covers.number);
+        match loaded {
+            Some((claim, state)) => {
+                let covers = claim.covers.number;
+                tracing::info!(certificates = state.len(), covers, "snapshot");
+                registry.replace(state, covers, &step.records);
+            }
+            None => registry.apply(&step.records),
         }
-        registry.apply(&step.records);
         registry.heartbeat(step.time, arrived);
         Ok(Some(self.chain.position().number))
     }

@@ -27,8 +27,8 @@ pub(crate) struct Answered {
 /// Why there is none.
 #[derive(Debug)]
 pub(crate) enum ForwardFailure {
-    /// The permit was no longer valid when the first byte was about to leave.
-    Denied(Denial),
+    /// The permit was no longer valid when the first byte was about to leave, by this status number.
+    Denied(Denial, u64),
     /// The upstream failed.
     Upstream(UpstreamError),
 }
@@ -54,9 +54,14 @@ pub(crate) async fn forward(
     let target = std::sync::Arc::clone(permit.target());
     let mut link = worker.pool.link(&target, &limits).await?;
     let (registry, recheck) = (&worker.shared.registry, permit.recheck());
-    let mut valid = recheck
-        .still_valid(registry, session)
-        .map_err(ForwardFailure::Denied)?;
+    let still_valid = || {
+        let known = session.peer.standing();
+        let denied = |denial| ForwardFailure::Denied(denial, known.status_number);
+        recheck
+            .still_valid(registry, session, known)
+            .map_err(denied)
+    };
+    let mut valid = still_valid()?;
     let mut request = outgoing(session, permit, body, request_id);
     timer.restart(live.config().limits.upstream_timeout);
     for _ in 0..ATTEMPTS {
@@ -66,9 +71,7 @@ pub(crate) async fn forward(
             Err(SendFailure::Unsent(unsent)) => request = *unsent,
         }
         link = worker.pool.link(&target, &limits).await?;
-        valid = recheck
-            .still_valid(registry, session)
-            .map_err(ForwardFailure::Denied)?;
+        valid = still_valid()?;
     }
     Err(UpstreamError::Unusable("every connection was closed before the request").into())
 }

@@ -30,17 +30,15 @@ pub(crate) async fn tell(
     // Whether it never was or was another's: the same answer.
     let unknown = || Denial::new(Rule::NotInCatalogue, "no stream of yours has this index");
     let known = shared.outcomes.find(decision);
-    let state = match known {
-        Some(stream) if stream.agent != *caller => return Err(unknown()),
-        Some(Stream { outcome: None, .. }) => Some(State::Running),
-        Some(_) | None => {
-            // Never closed: without a permit it would only be unbounded.
-            let _turn = shared.outcomes.readers.acquire().await;
-            let (shared, caller) = (Arc::clone(shared), caller.clone());
-            let looking = tokio::task::spawn_blocking(move || {
-                shared.outcomes.look(&shared.log, decision, &caller)
-            });
-            looking.await.ok().flatten()
+    if known.as_ref().is_some_and(|stream| stream.agent != *caller) {
+        return Err(unknown());
+    }
+    let state = match known.and_then(|stream| stream.progress.state()) {
+        Some(state) => Some(state),
+        None => {
+            let (of, caller) = (Arc::clone(shared), caller.clone());
+            let look = move || of.outcomes.look(&of.log, decision, &caller);
+            shared.outcomes.reading(look).await.flatten()
         }
     };
     let state = state.ok_or_else(unknown)?;
@@ -58,7 +56,7 @@ enum State {
     Ended { index: u64, record: String },
     /// No record before this one is its outcome: the next request looks further.
     Searching { next: u64 },
-    /// The enforcer ended before it recorded an outcome.
+    /// The enforcer ended before it recorded an outcome, or could not record it.
     Unrecorded,
     /// The log cannot be read there.
     Unreadable,
@@ -94,7 +92,7 @@ pub(crate) struct Outcomes {
     since: u64,
     inner: Mutex<Remembered>,
     /// Reads of the log at one time.
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -109,8 +107,27 @@ struct Remembered {
 struct Stream {
     /// Whose call it was.
     agent: SpiffeId,
-    /// The index of its outcome's record, once it ended.
-    outcome: Option<u64>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Running,
+    /// Its outcome is the record of this index.
+    Recorded(u64),
+    /// It ended, and the log did not take its outcome.
+    Lost,
+}
+
+impl Progress {
+    /// What is known without the log.
+    fn state(self) -> Option<State> {
+        match self {
+            Self::Running => Some(State::Running),
+            Self::Lost => Some(State::Unrecorded),
+            Self::Recorded(_) => None,
+        }
+    }
 }
 
 impl Outcomes {
@@ -119,7 +136,7 @@ impl Outcomes {
         Self {
             since,
             inner: Mutex::default(),
-            readers: Semaphore::new(READERS),
+            readers: Arc::new(Semaphore::new(READERS)),
         }
     }
 
@@ -127,16 +144,39 @@ impl Outcomes {
     pub(crate) fn begin(&self, decision: u64, agent: SpiffeId) {
         let stream = Stream {
             agent,
-            outcome: None,
+            progress: Progress::Running,
         };
         self.lock().streams.put(decision, stream, REMEMBERED);
     }
 
     /// It ended, as record `outcome` says.
     pub(crate) fn end(&self, decision: u64, outcome: u64) {
+        self.progress(decision, Progress::Recorded(outcome));
+    }
+
+    /// It ended, and no record says how.
+    pub(crate) fn lose(&self, decision: u64) {
+        self.progress(decision, Progress::Lost);
+    }
+
+    fn progress(&self, decision: u64, progress: Progress) {
         if let Some(stream) = self.lock().streams.values.get_mut(&decision) {
-            stream.outcome = Some(outcome);
+            stream.progress = progress;
         }
+    }
+
+    /// Reads the log on a thread that may wait, [`READERS`] at a time. Who asked may go away: the turn
+    /// ends with the reading.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let turn = Arc::clone(&self.readers).acquire_owned().await.ok()?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            read()
+        });
+        reading.await.ok()
     }
 
     fn find(&self, decision: u64) -> Option<Stream> {
@@ -145,7 +185,7 @@ impl Outcomes {
 
     /// Reads the log; none when it has no such call of `caller`'s.
     fn look(&self, log: &Log, decision: u64, caller: &SpiffeId) -> Option<State> {
-        if let Some(outcome) = self.find(decision).and_then(|stream| stream.outcome) {
+        if let Some(Progress::Recorded(outcome)) = self.find(decision).map(|it| it.progress) {
             return Some(ended(outcome, log.record(outcome)));
         }
         match log.record(decision) {
@@ -344,6 +384,36 @@ mod tests {
         assert_eq!(outcomes.find(0), None);
         outcomes.end(0, 5);
         outcomes.end(1, 9);
-        assert_eq!(outcomes.find(1).unwrap().outcome, Some(9));
+        assert_eq!(outcomes.find(1).unwrap().progress, Progress::Recorded(9));
+    }
+
+    #[test]
+    fn an_outcome_that_could_not_be_recorded_does_not_run_for_ever() {
+        let outcomes = Outcomes::since(0);
+        outcomes.begin(1, "spiffe://example.org/prod/agent/a".parse().unwrap());
+        let state = || outcomes.find(1).unwrap().progress.state();
+        assert_eq!(state(), Some(State::Running));
+        outcomes.lose(1);
+        assert_eq!(state(), Some(State::Unrecorded));
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_nobody_waits_for_keeps_its_turn() {
+        let outcomes = Outcomes::since(0);
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let mut reading = Box::pin(outcomes.reading(move || {
+            begin.send(()).unwrap();
+            wait.recv().unwrap();
+        }));
+        tokio::select! {
+            _ = &mut reading => panic!("it waits"),
+            begun = begun => begun.unwrap(),
+        }
+        drop(reading);
+        assert_eq!(outcomes.readers.available_permits(), READERS - 1);
+        go_on.send(()).unwrap();
+        let all = u32::try_from(READERS).unwrap();
+        assert!(outcomes.readers.acquire_many(all).await.is_ok());
     }
 }

@@ -13,7 +13,7 @@ use agentca_policy::Restriction;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::record::AgentPart;
-use crate::status::{Claim, Registry, Verdict, Watch};
+use crate::status::{Claim, Registry, Standing, Verdict, Watch};
 
 /// A verified agent whose certificate is watched.
 #[derive(Debug)]
@@ -97,6 +97,10 @@ impl Peer {
 
     pub(crate) fn verdict(&self) -> Verdict {
         self.watch.verdict()
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.watch.standing()
     }
 
     pub(crate) fn restriction(&self) -> Option<Arc<Restriction>> {

@@ -102,7 +102,7 @@ impl Ledger {
             call: CallName::Unknown,
             scope: None,
             request_digest: None,
-            status_number: worker.shared.registry.status_number(),
+            status_number: 0,
             state: State::Open,
             streamed: None,
         }
@@ -129,6 +129,11 @@ impl Ledger {
     pub(crate) fn on_permit(&mut self, permit: &Permit) {
         self.on_route(Arc::clone(permit.route()));
         self.scope = Some(permit.scope().clone());
+    }
+
+    /// The newest status record that the verdict follows from.
+    pub(crate) fn judged_at(&mut self, status_number: u64) {
+        self.status_number = status_number;
     }
 
     /// The SHA-256 of the request's body.
@@ -260,6 +265,9 @@ impl Ledger {
             }
             Err(error) => {
                 self.state = State::Closed;
+                if let State::Decided(decision) = decided {
+                    self.session.worker.shared.outcomes.lose(decision.index);
+                }
                 tracing::error!(%error, request = self.id.as_str(), "an outcome was not recorded");
             }
         }

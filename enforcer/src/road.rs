@@ -17,7 +17,7 @@ use crate::head::Head;
 use crate::live::Live;
 use crate::peer::Peer;
 use crate::session::Session;
-use crate::status::{Registry, Verdict};
+use crate::status::{Registry, Standing, Verdict};
 use crate::upstream::Target;
 use crate::well_known::WellKnown;
 
@@ -43,19 +43,20 @@ pub(crate) struct Permit {
     scope: Scope,
 }
 
-/// Passes a request through every step, or says which one denied.
+/// Passes a request through every step, or says which one denied. `known` is what the decision's record
+/// will say that it was judged by.
 ///
 /// # Errors
 /// [`Refusal`] with the denial, and with the route as soon as it was known.
 pub(crate) fn authorise(
     registry: &Registry,
     live: &Live,
-    peer: &Peer,
+    (peer, known): (&Peer, Standing),
     head: Result<Head, Denial>,
 ) -> Result<Cleared, Refusal> {
     fresh(registry)?;
     environment(live, peer)?;
-    standing(registry, peer)?;
+    standing(registry, peer, known)?;
     let head = head?;
     if let Some(well_known) = WellKnown::of(&head.path) {
         return match well_known {
@@ -145,10 +146,11 @@ impl Recheck {
         &self,
         registry: &Registry,
         session: &'a Rc<Session>,
+        known: Standing,
     ) -> Result<StillValid<'a>, Denial> {
         let peer = &session.peer;
         fresh(registry)?;
-        standing(registry, peer)?;
+        standing(registry, peer, known)?;
         if peer.restriction().is_some() {
             weigh(&self.route, peer)?;
         }
@@ -178,8 +180,8 @@ fn environment(live: &Live, peer: &Peer) -> Result<(), Denial> {
 }
 
 /// Issued, not revoked, within its time.
-fn standing(registry: &Registry, peer: &Peer) -> Result<(), Denial> {
-    match peer.verdict() {
+fn standing(registry: &Registry, peer: &Peer, known: Standing) -> Result<(), Denial> {
+    match known.verdict {
         Verdict::Valid => {}
         Verdict::Unknown => {
             let detail = "the certificate was not announced as issued";

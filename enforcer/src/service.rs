@@ -90,7 +90,10 @@ async fn answer(
         Box::pin(waiting).await;
     }
     let registry = &turn.session.worker.shared.registry;
-    match authorise(registry, &turn.live, &turn.session.peer, head) {
+    let peer = &turn.session.peer;
+    let known = peer.standing();
+    turn.ledger.judged_at(known.status_number);
+    match authorise(registry, &turn.live, (peer, known), head) {
         Ok(Cleared::Call(permit)) => turn.call(permit).await,
         Ok(Cleared::WellKnown(document)) => turn.well_known(document).await,
         Err(refusal) => {
@@ -218,7 +221,10 @@ impl Turn {
         let (session, live) = (&self.session, &self.live);
         match forward(session, live, permit, outbound, request_id, timer).await {
             Ok(answered) => self.pass_on(answered, target).await,
-            Err(ForwardFailure::Denied(denial)) => self.deny(&denial).await,
+            Err(ForwardFailure::Denied(denial, status_number)) => {
+                self.ledger.judged_at(status_number);
+                self.deny(&denial).await
+            }
             Err(ForwardFailure::Upstream(error)) => self.upstream_failed(&error).await,
         }
     }

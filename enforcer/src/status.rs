@@ -15,7 +15,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agentca_auditlog::status::{StatusEvent, StatusRecord};
@@ -30,8 +30,8 @@ use self::clock::Clock;
 pub use self::clock::{MAX_SKEW, StaleReason};
 pub use self::crl_set::CrlSet;
 pub use self::feed_state::FeedState;
-pub use self::watch::Watch;
 use self::watch::Watchers;
+pub use self::watch::{Standing, Watch};
 
 /// What is known, for all threads.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Registry {
     watchers: Watchers,
     status_number: AtomicU64,
     readiness: AtomicU8,
+    /// When it was tidied up last, in seconds of the registry's clock.
+    tidied: AtomicI64,
 }
 
 impl Registry {
@@ -131,21 +133,28 @@ impl Registry {
                 touched.insert(agent);
             }
         }
+        let Some(last) = records.last() else {
+            return;
+        };
         for agent in &touched {
-            self.watchers.settle_agent(agent, &self.source);
+            self.watchers.settle_agent(agent, &self.source, last.number);
         }
-        if let Some(last) = records.last() {
-            self.status_number.store(last.number, Ordering::Release);
-        }
+        self.status_number.store(last.number, Ordering::Release);
     }
 
-    /// Puts a whole state into force, in place of everything known before.
-    pub fn replace(&self, state: FeedState, status_number: u64) {
+    /// Puts a whole state into force, in place of everything known before: a snapshot that covers
+    /// records up to number `covers`, and those after it. Nothing is judged by the one without the
+    /// other.
+    pub fn replace(&self, state: FeedState, covers: u64, tail: &[StatusRecord]) {
         let Source::Feed(current) = &self.source else {
             return;
         };
+        for record in tail {
+            apply_event(&state, record.number, &record.event);
+        }
+        let status_number = tail.last().map_or(covers, |last| last.number);
         current.store(Arc::new(state));
-        self.watchers.settle_all(&self.source);
+        self.watchers.settle_all(&self.source, status_number);
         self.status_number.store(status_number, Ordering::Release);
     }
 
@@ -156,7 +165,7 @@ impl Registry {
         };
         let window = set.window();
         current.store(Arc::new(set));
-        self.watchers.settle_all(&self.source);
+        self.watchers.settle_all(&self.source, 0);
         self.clock.crl_window(window, Instant::now());
     }
 
@@ -164,7 +173,11 @@ impl Registry {
     pub fn heartbeat(&self, time: Timestamp, arrived: Instant) {
         self.clock.heartbeat(time, arrived);
         if let Source::Feed(state) = &self.source {
-            state.load().forget_expired(self.now());
+            // Heartbeats come with every change, far more often than certificates end.
+            let (now, second) = (self.now(), self.now().secs());
+            if self.tidied.swap(second, Ordering::Relaxed) != second {
+                state.load().forget_expired(now);
+            }
         }
     }
 
@@ -256,6 +269,7 @@ impl Registry {
             watchers: Watchers::default(),
             status_number: AtomicU64::new(0),
             readiness: AtomicU8::new(STARTING),
+            tidied: AtomicI64::new(0),
         }
     }
 }

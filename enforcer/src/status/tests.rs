@@ -83,7 +83,11 @@ fn registry() -> Arc<Registry> {
 
 fn apply(registry: &Registry, events: impl IntoIterator<Item = StatusEvent>) {
     let first = registry.status_number() + 1;
-    let records: Vec<StatusRecord> = events
+    registry.apply(&records(first, events));
+}
+
+fn records(first: u64, events: impl IntoIterator<Item = StatusEvent>) -> Vec<StatusRecord> {
+    events
         .into_iter()
         .zip(first..)
         .map(|(event, number)| StatusRecord {
@@ -94,8 +98,7 @@ fn apply(registry: &Registry, events: impl IntoIterator<Item = StatusEvent>) {
             by: None,
             event,
         })
-        .collect();
-    registry.apply(&records);
+        .collect()
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn a_snapshot_replaces_everything_at_once() {
         let (agent, fingerprint) = (known.agent.to_string(), sha256(&known.certificate));
         state.issued(&known.serial, &agent, fingerprint, Timestamp::now(), 5);
     }
-    registry.replace(state, 9);
+    registry.replace(state, 9, &[]);
     let verdicts = watches.each_ref().map(Watch::verdict);
     assert_eq!(verdicts, [Verdict::Valid, Verdict::Unknown, Verdict::Valid]);
     assert_eq!(
@@ -332,4 +335,52 @@ fn nothing_is_fresh_before_the_first_heartbeat() {
         Registry::for_crl().freshness(Instant::now()),
         Err(StaleReason::Unverified)
     );
+}
+
+#[test]
+fn a_snapshot_and_its_tail_are_judged_by_together() {
+    let registry = registry();
+    let (kept, revoked) = (Known::new("a"), Known::new("b"));
+    apply(&registry, [kept.issued(), revoked.issued()]);
+    let watches = [&kept, &revoked].map(|known| registry.watch(&known.claim()));
+    // Both certificates are only in the tail.
+    let events = [kept.issued(), revoked.issued(), revoked.agent_revoked()];
+    registry.replace(FeedState::default(), 0, &records(1, events));
+    let [kept, revoked] = watches;
+    assert!(!kept.is_cancelled(), "it was valid all the time");
+    assert_eq!(kept.verdict(), Verdict::Valid);
+    assert!(revoked.is_cancelled());
+    assert_eq!(registry.status_number(), 3);
+}
+
+#[test]
+fn a_verdict_is_told_with_the_number_that_it_follows_from() {
+    let registry = registry();
+    for round in 0..500 {
+        let known = Known::new("a");
+        let watch = registry.watch(&known.claim());
+        let issued = round * 2 + 1;
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                loop {
+                    let Standing {
+                        verdict,
+                        status_number,
+                    } = watch.standing();
+                    let fits = match verdict {
+                        Verdict::Unknown => status_number < issued,
+                        Verdict::Valid => status_number == issued,
+                        Verdict::Revoked => status_number == issued + 1,
+                    };
+                    assert!(fits, "{verdict:?} at {status_number}");
+                    if verdict == Verdict::Revoked {
+                        break;
+                    }
+                }
+            });
+            apply(&registry, [known.issued()]);
+            apply(&registry, [known.agent_revoked()]);
+            looking.join().unwrap();
+        });
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,12 +33,13 @@ impl Watch {
             agent_uri: claim.agent.to_string().into(),
             fingerprint: claim.fingerprint,
             crl_uri: claim.crl_uri.cloned(),
-            verdict: AtomicU8::new(UNKNOWN),
+            verdict: AtomicU64::new(UNKNOWN),
             cancelled: AtomicBool::new(false),
             restriction: ArcSwapOption::empty(),
             changed: Notify::new(),
         });
-        registry.watchers.add(&cell, &registry.source);
+        let number = registry.status_number();
+        registry.watchers.add(&cell, &registry.source, number);
         Self { registry, cell }
     }
 
@@ -46,6 +47,18 @@ impl Watch {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.cell.verdict()
+    }
+
+    /// The same, with the number of the newest status record that it follows from.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        // In this order: a number that is in force was settled in every cell before.
+        let in_force = self.registry.status_number();
+        let (verdict, settled) = decode(self.cell.verdict.load(Ordering::Acquire));
+        Standing {
+            verdict,
+            status_number: settled.max(in_force),
+        }
     }
 
     /// The restriction in force for the agent; costs one atomic read when there is none.
@@ -102,13 +115,13 @@ impl Default for Watchers {
 }
 
 impl Watchers {
-    fn add(&self, cell: &Arc<Cell>, source: &Source) {
+    fn add(&self, cell: &Arc<Cell>, source: &Source, number: u64) {
         let mut shard = self.shard(&cell.agent_uri);
         shard
             .entry(Arc::clone(&cell.agent_uri))
             .or_default()
             .push(Arc::clone(cell));
-        cell.begin(source);
+        cell.begin(source, number);
     }
 
     fn remove(&self, cell: &Arc<Cell>) {
@@ -121,19 +134,19 @@ impl Watchers {
         }
     }
 
-    /// Lets one agent's connections look again.
-    pub(super) fn settle_agent(&self, agent: &str, source: &Source) {
+    /// Lets one agent's connections look again, after status record `number`.
+    pub(super) fn settle_agent(&self, agent: &str, source: &Source, number: u64) {
         let shard = self.shard(agent);
         for cell in shard.get(agent).into_iter().flatten() {
-            cell.settle(source);
+            cell.settle(source, number);
         }
     }
 
-    /// Lets every connection look again.
-    pub(super) fn settle_all(&self, source: &Source) {
+    /// Lets every connection look again, after status record `number`.
+    pub(super) fn settle_all(&self, source: &Source, number: u64) {
         for shard in &self.shards {
             for cell in lock(shard).values().flatten() {
-                cell.settle(source);
+                cell.settle(source, number);
             }
         }
     }
@@ -160,7 +173,9 @@ struct Cell {
     agent_uri: Arc<str>,
     fingerprint: [u8; 32],
     crl_uri: Option<CrlUri>,
-    verdict: AtomicU8,
+    /// The verdict in the lowest two bits, above them the status number that it follows from: one
+    /// read, so that a record never names one without the other.
+    verdict: AtomicU64,
     cancelled: AtomicBool,
     restriction: ArcSwapOption<Restriction>,
     changed: Notify,
@@ -168,16 +183,17 @@ struct Cell {
 
 impl Cell {
     /// The first look; called with the shard locked.
-    fn begin(&self, source: &Source) {
+    fn begin(&self, source: &Source, number: u64) {
         self.restriction.store(source.restriction(&self.agent_uri));
-        self.settle(source);
+        self.settle(source, number);
     }
 
     /// Looks again; called with the shard locked, so that looks of one cell follow each other.
-    fn settle(&self, source: &Source) {
+    fn settle(&self, source: &Source, number: u64) {
         let verdict = source.verdict(&self.claim());
         let before = self.verdict();
-        self.verdict.store(encode(verdict), Ordering::Release);
+        self.verdict
+            .store(encode(verdict, number), Ordering::Release);
         let restriction = source.restriction(&self.agent_uri);
         let restricted = self.restriction.load().as_deref() != restriction.as_deref();
         if restricted {
@@ -201,11 +217,7 @@ impl Cell {
     }
 
     fn verdict(&self) -> Verdict {
-        match self.verdict.load(Ordering::Acquire) {
-            VALID => Verdict::Valid,
-            REVOKED => Verdict::Revoked,
-            _ => Verdict::Unknown,
-        }
+        decode(self.verdict.load(Ordering::Acquire)).0
     }
 
     fn is_cancelled(&self) -> bool {
@@ -226,16 +238,35 @@ impl Cell {
     }
 }
 
-const UNKNOWN: u8 = 0;
-const VALID: u8 = 1;
-const REVOKED: u8 = 2;
+/// A verdict and the status number that it follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What is known of the certificate.
+    pub verdict: Verdict,
+    /// The newest status record in force for it; 0 without a feed.
+    pub status_number: u64,
+}
 
-fn encode(verdict: Verdict) -> u8 {
-    match verdict {
+const UNKNOWN: u64 = 0;
+const VALID: u64 = 1;
+const REVOKED: u64 = 2;
+
+fn encode(verdict: Verdict, number: u64) -> u64 {
+    let verdict = match verdict {
         Verdict::Unknown => UNKNOWN,
         Verdict::Valid => VALID,
         Verdict::Revoked => REVOKED,
-    }
+    };
+    number << 2 | verdict
+}
+
+fn decode(encoded: u64) -> (Verdict, u64) {
+    let verdict = match encoded & 3 {
+        VALID => Verdict::Valid,
+        REVOKED => Verdict::Revoked,
+        _ => Verdict::Unknown,
+    };
+    (verdict, encoded >> 2)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

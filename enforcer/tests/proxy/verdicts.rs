@@ -335,3 +335,17 @@ async fn an_upstream_that_is_slow() {
         assert_eq!(answer.problem()["rule"], "upstream");
     }
 }
+
+#[tokio::test]
+async fn a_call_is_recorded_with_the_status_that_allowed_it() {
+    let mut fixture = Fixture::start().await;
+    let agent = fixture.pki.agent(&Wish::default());
+    let mut client = fixture.http1(&agent).await;
+    let request = "GET /v1/accounts/7 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.send(request).await;
+    fixture.announce(&agent);
+    let answer = client.answer("GET").await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let record = fixture.record(audit_index(&answer));
+    assert_eq!(record["status_number"], 1, "{record}");
+}
