@@ -7,7 +7,6 @@
 
 mod opening;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -139,15 +138,13 @@ impl Enforcer {
             RevocationMode::Feed { authority } => self.follow_feed(authority, &mut control),
             RevocationMode::Crl { sources, refresh } => {
                 tracing::warn!("revocation from CRLs alone: no feed, and nobody witnesses the log");
-                let follower = CrlFollower {
-                    sources,
-                    refresh,
-                    settings: Arc::clone(&self.settings),
-                    registry: Arc::clone(&self.registry),
-                    log: Arc::clone(&self.log),
-                    floors: self.floors.clone(),
-                    recorded: HashMap::new(),
-                };
+                let follower = CrlFollower::new(
+                    (sources, refresh),
+                    Arc::clone(&self.settings),
+                    Arc::clone(&self.registry),
+                    Arc::clone(&self.log),
+                    self.floors.clone(),
+                );
                 control
                     .tasks
                     .push(tokio::spawn(async move { match follower.run().await {} }));

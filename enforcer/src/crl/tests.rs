@@ -20,7 +20,6 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 struct Bench {
     follower: CrlFollower,
-    held: Vec<Option<Arc<Crl>>>,
     pki: Pki,
     // Last: the log ends before its directory does.
     dir: tempfile::TempDir,
@@ -41,21 +40,14 @@ impl Bench {
             config: Arc::new(config),
             credentials: Arc::new(credentials),
         };
-        let follower = CrlFollower {
-            sources: vec![CrlSource::File(dir.path().join("0.crl"))],
-            refresh: HOUR,
-            settings: Settings::new(setting),
+        let follower = CrlFollower::new(
+            (vec![CrlSource::File(dir.path().join("0.crl"))], HOUR),
+            Settings::new(setting),
             registry,
             log,
-            floors: Floors::default(),
-            recorded: HashMap::new(),
-        };
-        Self {
-            pki,
-            dir,
-            follower,
-            held: vec![None],
-        }
+            Floors::default(),
+        );
+        Self { pki, dir, follower }
     }
 
     fn publish(&self, number: u64, revoked: &[Serial], this_update: Timestamp, life: Duration) {
@@ -76,12 +68,26 @@ impl Bench {
         });
     }
 
-    async fn round(&mut self) -> bool {
-        let changed = self.follower.round(&mut self.held).await;
-        if let (true, Some(crl)) = (changed, self.held.first().cloned().flatten()) {
-            self.follower.registry.replace_crls(CrlSet::new([crl]));
+    /// One turn, in which every source is due.
+    async fn turn(&mut self) -> Turn {
+        for slot in &mut self.follower.slots {
+            slot.due = Instant::now();
         }
-        changed
+        self.follower.turn().await
+    }
+
+    /// Whether something new was accepted, and nothing refused.
+    async fn round(&mut self) -> bool {
+        let turn = self.turn().await;
+        assert!(turn.faults.is_empty(), "{turn:?}");
+        turn.changed
+    }
+
+    /// Why the list was refused.
+    async fn refused(&mut self) -> CrlFault {
+        let mut turn = self.turn().await;
+        assert!(!turn.changed, "{turn:?}");
+        turn.faults.pop().expect("it was not refused")
     }
 
     fn verdict(&self, serial: Serial, uri: &str) -> Verdict {
@@ -158,7 +164,8 @@ async fn numbers_never_go_back() {
     bench.publish(8, &[], Timestamp::now(), HOUR);
     assert!(bench.round().await);
     bench.publish(7, &[], Timestamp::now(), HOUR);
-    assert!(!bench.round().await);
+    let back = bench.refused().await;
+    assert!(matches!(back, CrlFault::WentBack { .. }), "{back:?}");
     // Not after a restart either.
     let mut bench = Bench::new();
     let log = Arc::clone(&bench.follower.log);
@@ -170,7 +177,8 @@ async fn numbers_never_go_back() {
     }
     bench.follower.floors = Floors::find(&log, 1).unwrap();
     bench.publish(8, &[], Timestamp::now(), HOUR);
-    assert!(!bench.round().await);
+    let back = bench.refused().await;
+    assert!(matches!(back, CrlFault::WentBack { .. }), "{back:?}");
     let stale = bench.follower.registry.freshness(Instant::now());
     assert_eq!(stale, Err(StaleReason::Unverified));
 }
@@ -217,18 +225,18 @@ async fn a_long_list_is_taken_in_without_holding_anything_up() {
 async fn old_future_and_foreign_lists_are_refused() {
     let mut bench = Bench::new();
     bench.publish(1, &[], Timestamp::now() - HOUR, HOUR / 2);
-    assert!(!bench.round().await);
+    assert!(matches!(bench.refused().await, CrlFault::Expired { .. }));
     bench.publish(1, &[], Timestamp::now() + HOUR, HOUR);
-    assert!(!bench.round().await);
+    assert!(matches!(bench.refused().await, CrlFault::Future { .. }));
     let stranger = Pki::new();
     let own = std::mem::replace(&mut bench.pki, stranger);
     bench.publish(1, &[], Timestamp::now(), HOUR);
-    assert!(!bench.round().await);
+    assert!(matches!(bench.refused().await, CrlFault::Unreadable(_)));
     bench.pki = own;
     std::fs::write(bench.dir.path().join("0.crl"), b"garbage").unwrap();
-    assert!(!bench.round().await);
+    assert!(matches!(bench.refused().await, CrlFault::Unreadable(_)));
     std::fs::remove_file(bench.dir.path().join("0.crl")).unwrap();
-    assert!(!bench.round().await);
+    assert!(matches!(bench.refused().await, CrlFault::Fetch(_)));
     bench.publish(1, &[], Timestamp::now(), HOUR);
     assert!(bench.round().await);
     assert_eq!(bench.follower.registry.freshness(Instant::now()), Ok(()));
@@ -245,25 +253,73 @@ async fn a_list_of_another_issuing_ca_counts_once_that_is_known_and_until_it_end
         std::fs::write(bench.dir.path().join("0.crl"), der).unwrap();
     };
     put(&bench, &next, 5);
-    assert!(!bench.round().await, "nobody said that there is such a CA");
+    let unknown = bench.refused().await;
+    assert!(matches!(unknown, CrlFault::Unreadable(_)), "{unknown:?}");
     bench.know(&[&next, &ended]);
     assert!(bench.round().await);
     // That of our own certificate goes on counting.
     put(&bench, &bench.pki.issuing, 6);
     assert!(bench.round().await);
     put(&bench, &ended, 7);
-    assert!(!bench.round().await, "what has ended signs no list");
-    // Nor is its list needed: it neither makes the others stale nor is it asked for.
-    let old = list(&ended, 4, &[], now - 2 * HOUR, HOUR / 2);
-    let old = Arc::new(Crl::parse_verified(&old, ended.certificate()).unwrap());
-    let kept = bench.held.first().cloned().flatten().unwrap();
-    let held = [Some(Arc::clone(&old)), Some(Arc::clone(&kept))];
-    let standing = bench.follower.standing(&held).unwrap();
-    assert!(standing.len() == 1 && standing[0].number() == kept.number());
-    assert!(bench.follower.standing(&[Some(kept), None]).is_none());
-    bench.held = vec![Some(old)];
+    // What has ended signs no list in place of one that counts.
+    let fault = bench.refused().await;
+    assert!(matches!(fault, CrlFault::IssuerEnded), "{fault:?}");
     put(&bench, &next, 8);
-    assert!(!bench.round().await);
+    assert!(bench.round().await);
+}
+
+#[tokio::test]
+async fn a_list_whose_ca_has_ended_is_not_waited_for() {
+    let mut bench = Bench::new();
+    let now = Timestamp::now();
+    let ended = bench.pki.another_issuing(now - 2 * HOUR, HOUR);
+    bench.know(&[&ended]);
+    let old = bench.dir.path().join("old.crl");
+    let due = Instant::now();
+    for (source, held) in [
+        (CrlSource::File(old.clone()), Held::Missing),
+        (CrlSource::File(bench.dir.path().join("none")), Held::Gone),
+    ] {
+        bench.follower.slots.push(Slot { source, held, due });
+    }
+    bench.publish(1, &[], now, HOUR);
+    assert!(bench.turn().await.changed);
+    let registry = Arc::clone(&bench.follower.registry);
+    assert_eq!(
+        registry.readiness(),
+        Readiness::Starting,
+        "one was not heard"
+    );
+    let list = list(&ended, 4, &[], now - 2 * HOUR, HOUR / 2);
+    std::fs::write(&old, list).unwrap();
+    bench.turn().await;
+    assert!(matches!(bench.follower.slots[1].held, Held::Ended));
+    assert_eq!(registry.readiness(), Readiness::Ready);
+    assert_eq!(registry.freshness(Instant::now()), Ok(()));
+    assert_eq!(
+        bench.verdict(Serial::generate(), crate::testing::SHARD),
+        Verdict::Valid
+    );
+}
+
+#[tokio::test]
+async fn only_what_is_due_is_asked_for() {
+    let mut bench = Bench::new();
+    let now = Timestamp::now();
+    bench.publish(1, &[], now, HOUR);
+    assert!(bench.round().await);
+    bench.publish(2, &[], now, HOUR);
+    assert!(!bench.follower.turn().await.changed, "it is not due");
+    assert!(bench.round().await);
+    let pause = |this_update, life| {
+        let der = list(&bench.pki.issuing, 9, &[], this_update, life);
+        let crl = Crl::parse_verified(&der, bench.pki.issuing.certificate()).unwrap();
+        bench.follower.pause(&Held::List(Arc::new(crl)))
+    };
+    assert_eq!(pause(now - HOUR, HOUR / 2), RETRY, "what has ended");
+    assert!(pause(now, HOUR) <= HOUR / 2 && pause(now, HOUR) > HOUR / 3);
+    assert_eq!(pause(now, 9 * HOUR), HOUR, "the schedule");
+    assert_eq!(bench.follower.pause(&Held::Missing), RETRY);
 }
 
 #[test]
