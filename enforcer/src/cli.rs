@@ -1,5 +1,4 @@
-//! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 could not
-//! reach.
+//! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage or configuration.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -124,6 +123,15 @@ fn start_logging(format: LogFormat) -> Result<(), String> {
 /// What is logged: `info` unless set.
 fn log_filter(set: Option<&str>) -> Result<EnvFilter, String> {
     let text = set.filter(|text| !text.is_empty()).unwrap_or("info");
+    // The library takes a word that is no level for a module of that name, and logs nothing.
+    let bare =
+        |word: &&str| !word.contains(['=', '[']) && !LEVELS.contains(&word.to_lowercase().as_str());
+    if let Some(word) = text.split(',').map(str::trim).find(bare) {
+        let levels = LEVELS.join(", ");
+        return Err(format!(
+            "{LOG}=`{text}`: `{word}` is no level: write one of {levels}, or agentca_enforcer=debug"
+        ));
+    }
     EnvFilter::try_new(text).map_err(|error| {
         format!("{LOG}=`{text}`: {error}; write it like info, or agentca_enforcer=debug")
     })
@@ -131,6 +139,8 @@ fn log_filter(set: Option<&str>) -> Result<EnvFilter, String> {
 
 /// The environment variable that says what is logged, the same for every program of ours.
 const LOG: &str = "AGENTCA_LOG";
+/// What is logged is this and everything before it.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Exit code of what the caller has to write differently.
 const USAGE: u8 = 2;
 const NAME: &str = "agentca-enforcer";
@@ -187,6 +197,12 @@ mod tests {
     fn what_is_logged_is_understood_or_refused() {
         assert!(log_filter(None).is_ok() && log_filter(Some("")).is_ok());
         assert!(log_filter(Some("agentca_enforcer=debug")).is_ok());
+        assert!(log_filter(Some("WARN,hyper=debug")).is_ok());
+        let typo = log_filter(Some("inof")).unwrap_err();
+        assert!(
+            typo.contains("`inof` is no level") && typo.contains("info"),
+            "{typo}"
+        );
         let refused = log_filter(Some("agentca_enforcer=loud")).unwrap_err();
         assert!(
             refused.contains("AGENTCA_LOG") && refused.contains("=debug"),

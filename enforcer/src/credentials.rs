@@ -131,6 +131,23 @@ impl Credentials {
     pub fn id(&self) -> &SpiffeId {
         &self.identity.uri
     }
+
+    /// The file whose certificate ends first, of those with less than a quarter of their life left.
+    #[must_use]
+    pub fn ends_soon(&self, now: Timestamp) -> Option<(&'static str, Timestamp)> {
+        let pairs = [
+            ("tls.crt", &self.tls),
+            ("log.crt", &self.log),
+            ("response.crt", &self.response),
+        ];
+        let ending = pairs.into_iter().filter_map(|(file, pair)| {
+            let certificate = Certificate::parse(pair.chain.first()?).ok()?;
+            let (begins, ends) = (certificate.not_before(), certificate.not_after());
+            let life = ends.saturating_since(begins);
+            (ends.saturating_since(now) < life / 4).then_some((file, ends))
+        });
+        ending.min_by_key(|(_, ends)| *ends)
+    }
 }
 
 /// What a reload watches besides [`FILES`]: a folder written before there was a second issuing CA has none.
@@ -164,12 +181,14 @@ pub enum CredentialsError {
         source: std::io::Error,
     },
     /// Its time is over.
-    #[error("{}: the certificate ended at {not_after}; renew it with `agentca renew DIR`, or write a new folder with `agentca enforcer add NAME --env ENV --dns HOST --out DIR --force`", .path.display())]
+    #[error("{}: the certificate ended at {not_after}: {advice}", .path.display())]
     Expired {
         /// The file.
         path: PathBuf,
         /// When it ended.
         not_after: Timestamp,
+        /// What to run.
+        advice: &'static str,
     },
     /// The folder is of an enforcer of another environment than the configuration says.
     #[error(
@@ -339,10 +358,16 @@ fn wrong(dir: &Path, name: &str, message: &impl ToString) -> CredentialsError {
     }
 }
 
+/// With the TLS certificate a renewal proves who asks.
+const ADD_AGAIN: &str = "what has ended cannot be renewed, so write the folder again with \
+                         `agentca enforcer add NAME --env ENV --dns HOST --force --out DIR`";
+const RENEW: &str = "renew it with `agentca renew DIR`";
+
 fn expired(dir: &Path, name: &str, not_after: Timestamp) -> CredentialsError {
     CredentialsError::Expired {
         path: dir.join(name),
         not_after,
+        advice: if name == "tls.crt" { ADD_AGAIN } else { RENEW },
     }
 }
 

@@ -21,8 +21,8 @@ use agentca_proto::follow_response::Message as Response;
 use agentca_proto::{Confirm, FollowRequest, FollowResponse, Hello, SnapshotChunk, Update};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic::{Code, Streaming};
 
 use self::chain::{Chain, FeedFault, SnapshotClaim};
 use self::link::LinkError;
@@ -48,6 +48,7 @@ impl Follower {
     pub(crate) async fn run(self) -> Infallible {
         let mut chain = Chain::new(self.settings.config().environment.clone());
         let mut backoff = BACKOFF_LEAST;
+        let mut said: Option<(&'static str, Instant)> = None;
         loop {
             let verified = chain.position();
             let error = match self.follow(&mut chain).await {
@@ -59,8 +60,14 @@ impl Follower {
                 self.registry.distrust();
                 tracing::error!(%error, "status feed refused: every request is denied as stale");
             } else {
-                let authority = &self.authority.uri;
-                tracing::warn!(%authority, %error, "no status feed: is the authority running there, and is it its gRPC address? trying again");
+                let (authority, advice) = (&self.authority.uri, error.advice());
+                // Anew when it is another reason, or after it was followed in between.
+                let again =
+                    said.is_none_or(|(before, at)| before != advice || at.elapsed() > REPEAT);
+                if again || chain.position() != verified {
+                    said = Some((advice, Instant::now()));
+                    tracing::warn!(%authority, %error, "no status feed: {advice}; trying again");
+                }
             }
             if chain.position() != verified {
                 backoff = BACKOFF_LEAST;
@@ -261,6 +268,23 @@ pub(crate) enum FeedError {
 }
 
 impl FeedError {
+    /// What to look at.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Link(error) => error.advice(),
+            Self::Status(status) => match status.code() {
+                Code::PermissionDenied | Code::Unauthenticated => {
+                    "the authority refuses this enforcer: it was removed or its certificate revoked; \
+                     write its folder again with `agentca enforcer add NAME --env ENV --dns HOST \
+                     --force --out DIR`"
+                }
+                _ => "the authority answered, but does not follow",
+            },
+            Self::Closed | Self::Silent => "the connection to the authority was lost",
+            Self::Fault(_) | Self::Floor(_) => "what the authority says is refused",
+        }
+    }
+
     /// Whether the authority broke a rule, rather than the connection.
     fn is_fault(&self) -> bool {
         matches!(self, Self::Fault(_) | Self::Floor(_))
@@ -269,6 +293,8 @@ impl FeedError {
 
 const BACKOFF_LEAST: Duration = Duration::from_millis(100);
 const BACKOFF_MOST: Duration = Duration::from_secs(2);
+/// How often the same reason is logged.
+const REPEAT: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(5);
 const OUTBOUND: usize = 64;
 const MAX_MESSAGE: usize = 64 << 20;

@@ -122,6 +122,14 @@ impl Ledger {
         self.call = CallName::Route(route);
     }
 
+    /// The route, once it is known.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        match &self.call {
+            CallName::Route(route) => Some(route),
+            CallName::Unknown | CallName::WellKnown(_) => None,
+        }
+    }
+
     pub(crate) fn on_well_known(&mut self, name: &'static str) {
         self.call = CallName::WellKnown(name);
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use agentca_identity::time::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,24 +26,75 @@ pub(crate) trait Apply: Send + 'static {
 pub(crate) async fn watch(
     path: PathBuf,
     settings: Arc<Settings>,
-    mut apply: impl Apply,
+    apply: impl Apply,
 ) -> std::io::Result<Infallible> {
     let mut hangups = signal(SignalKind::hangup())?;
-    let mut in_force = marks(&path, &settings.config().identity_dir);
+    let mut watcher = Watcher::new(path, settings, apply);
     loop {
         let asked = wait(&mut hangups).await;
+        watcher.look(asked).await;
+        watcher.remind();
+    }
+}
+
+/// What was seen of the files, and what came of it.
+struct Watcher<A> {
+    path: PathBuf,
+    settings: Arc<Settings>,
+    apply: A,
+    seen: Marks,
+    /// When what was refused for a reason that may pass is tried again.
+    again: Option<Instant>,
+    /// When certificates were last looked at.
+    reminded: Option<Instant>,
+}
+
+impl<A: Apply> Watcher<A> {
+    fn new(path: PathBuf, settings: Arc<Settings>, apply: A) -> Self {
         let seen = marks(&path, &settings.config().identity_dir);
-        if !asked && seen == in_force {
-            continue;
+        Self {
+            path,
+            settings,
+            apply,
+            seen,
+            again: None,
+            reminded: None,
+        }
+    }
+
+    /// Reloads when it was `asked`, when a file changed, or when it is time to try again.
+    async fn look(&mut self, asked: bool) {
+        let seen = marks(&self.path, &self.settings.config().identity_dir);
+        let due = self.again.is_some_and(|at| at <= Instant::now());
+        if !asked && !due && seen == self.seen {
+            return;
         }
         // Several files are renewed one after the other: wait until they rest.
-        let seen = settle(&path, &settings, seen).await;
-        in_force = seen;
-        match reload(&path, &settings, &mut apply).await {
-            Ok(()) => tracing::info!(config = %path.display(), "reloaded"),
+        self.seen = settle(&self.path, &self.settings, seen).await;
+        self.again = None;
+        match reload(&self.path, &self.settings, &mut self.apply).await {
+            Ok(()) => tracing::info!(config = %self.path.display(), "reloaded"),
             Err(error) => {
                 tracing::error!(%error, "reload refused: the last good setting stays in force");
+                if error.may_pass() {
+                    self.again = Instant::now().checked_add(AGAIN);
+                }
             }
+        }
+    }
+
+    /// Says once a day, and at start, that a certificate is about to end.
+    fn remind(&mut self) {
+        if self.reminded.is_some_and(|at| at.elapsed() < DAY) {
+            return;
+        }
+        self.reminded = Some(Instant::now());
+        if let Some((file, ends)) = self.settings.credentials().ends_soon(Timestamp::now()) {
+            tracing::warn!(
+                file,
+                %ends,
+                "a certificate of identity_dir ends soon: renew it with `agentca renew DIR --daemon`"
+            );
         }
     }
 }
@@ -112,6 +163,16 @@ enum ReloadError {
     Apply(String),
 }
 
+impl ReloadError {
+    /// Whether the same files may be good later: a disk that was full, a folder half written.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Credentials(_) | Self::Apply(_) => true,
+            Self::Config(_) | Self::Fixed(_) | Self::Root => false,
+        }
+    }
+}
+
 /// What shows that a file changed.
 type Marks = BTreeMap<PathBuf, Option<(SystemTime, u64)>>;
 
@@ -132,6 +193,9 @@ fn marks(config: &Path, identity_dir: &Path) -> Marks {
 }
 
 const LOOK: Duration = Duration::from_secs(1);
+/// Until what may pass is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 const REST: Duration = Duration::from_millis(200);
 const MOST_RESTS: u32 = 25;
 

@@ -189,7 +189,7 @@ impl Enforcer {
         control.feed = Some(tokio::spawn(async move { match follower.run().await {} }));
     }
 
-    /// Waits until feed and witness have confirmed, at most for `stale_after`: from then on clients
+    /// Waits until feed and witness, or the CRLs, have been heard, at most for `stale_after`: from then on clients
     /// are told by an alert that this enforcer is not ready.
     async fn may_listen(&self) {
         let ready = async {
@@ -198,12 +198,16 @@ impl Enforcer {
             }
         };
         let limit = self.settings.config().stale_after;
+        let whom = match self.settings.config().revocation {
+            RevocationMode::Feed { .. } => "feed and witness",
+            RevocationMode::Crl { .. } => "the CRLs",
+        };
         if self.registry.readiness() == Readiness::Starting {
-            tracing::info!(at_most = ?limit, "waiting for feed and witness before listening");
+            tracing::info!(at_most = ?limit, "waiting for {whom} before listening");
         }
         if tokio::time::timeout(limit, ready).await.is_err() {
             tracing::warn!(
-                "feed and witness have not confirmed yet: every handshake is refused until they do"
+                "{whom} have not been heard yet: every handshake is refused until they are"
             );
         }
     }

@@ -21,7 +21,7 @@ use crate::handshake_log::HandshakeLog;
 use crate::listener;
 use crate::live::Live;
 use crate::outcomes::Outcomes;
-use crate::status::Registry;
+use crate::status::{Readiness, Registry};
 use crate::worker::{Shared, Worker};
 
 /// A server that serves.
@@ -213,7 +213,16 @@ async fn housekeeping(worker: Rc<Worker>, first: bool) {
             worker.durability.fail_all();
         }
         worker.follow_clock();
-        worker.follow_freshness();
+        // Said once for all runtimes, and not while the first word is waited for.
+        match worker.follow_freshness() {
+            Some(Err(reason)) if first && is_ready(&worker) => {
+                tracing::error!(%reason, "status is stale: from now on every request is denied");
+            }
+            Some(Ok(())) if first && is_ready(&worker) => {
+                tracing::info!("status is fresh: requests are decided");
+            }
+            _ => {}
+        }
         rounds = rounds.wrapping_add(1);
         if rounds.is_multiple_of(SWEEP) {
             worker.pool.sweep();
@@ -222,6 +231,10 @@ async fn housekeeping(worker: Rc<Worker>, first: bool) {
             }
         }
     }
+}
+
+fn is_ready(worker: &Worker) -> bool {
+    worker.shared.registry.readiness() != Readiness::Starting
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

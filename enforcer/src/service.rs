@@ -331,10 +331,17 @@ impl Turn {
             UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
             _ => denial,
         };
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            "the upstream failed"
-        );
+        if let Some(route) = self.ledger.route() {
+            let url = self.live.target(&route.upstream);
+            let url = url.map(|target| format!("http://{}", target.authority));
+            tracing::warn!(
+                upstream = &*route.upstream,
+                url = url.unwrap_or_default(),
+                route = route.call_name,
+                error = error as &dyn std::error::Error,
+                "the upstream failed"
+            );
+        }
         let reply = Reply::problem(&self.asked.method, &denial);
         self.give(reply, Told::Failed(&denial.detail)).await
     }

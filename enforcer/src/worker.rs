@@ -15,7 +15,7 @@ use crate::handshake_log::HandshakeLog;
 use crate::live::Live;
 use crate::outcomes::Outcomes;
 use crate::shares::Shares;
-use crate::status::Registry;
+use crate::status::{Registry, StaleReason};
 use crate::timers::Timers;
 use crate::upstream::Pool;
 
@@ -80,8 +80,10 @@ impl Worker {
     }
 
     /// Looks whether status became stale: then what runs has to end.
-    pub(crate) fn follow_freshness(&self) {
-        let stale = self.shared.registry.freshness(Instant::now()).is_err();
+    /// Gives what changed since the last look.
+    pub(crate) fn follow_freshness(&self) -> Option<Result<(), StaleReason>> {
+        let fresh = self.shared.registry.freshness(Instant::now());
+        let stale = fresh.is_err();
         let (before, times) = self.stale.get();
         if stale && !before {
             self.stale.set((true, times.wrapping_add(1)));
@@ -89,6 +91,7 @@ impl Worker {
         } else {
             self.stale.set((stale, times));
         }
+        (stale != before).then_some(fresh)
     }
 
     /// Looks whether the registry's clock moved against the monotonic one: then certificates end

@@ -370,6 +370,9 @@ pub enum RouteFault {
     /// `{x}` that is not a name in braces.
     #[error("`{0}` must be a name of a-z, 0-9 and _ in braces, for a whole segment")]
     Parameter(String),
+    /// Another router's way to write `{x}`.
+    #[error("`{0}` would match only itself: write {{name}} for one segment")]
+    Wildcard(String),
     /// `{x}` twice.
     #[error("`{0}` appears twice")]
     ParameterTwice(String),
@@ -400,6 +403,7 @@ impl RouteFault {
             | Self::NotNormal { .. }
             | Self::Query
             | Self::Parameter(_)
+            | Self::Wildcard(_)
             | Self::ParameterTwice(_) => Some("path"),
             Self::Scope(_) => Some("scope"),
             Self::Trust(_) => Some("min_trust"),
@@ -442,6 +446,10 @@ fn template_segment<'a>(
     segment: &'a str,
     parameters: &mut BTreeSet<&'a str>,
 ) -> Result<TemplateSegment, RouteFault> {
+    // What other routers mean by these would stand for itself here, and never match.
+    if segment.contains('*') || segment.starts_with(':') {
+        return Err(RouteFault::Wildcard(segment.to_owned()));
+    }
     if segment.contains(['{', '}']) {
         let name = segment
             .strip_prefix('{')

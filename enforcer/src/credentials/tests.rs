@@ -50,7 +50,11 @@ fn expired_certificates_say_how_to_renew() {
     let (_, dir) = folder();
     let later = Timestamp::now() + DAY + DAY;
     let error = Credentials::load(dir.path(), &"prod".parse().unwrap(), later).unwrap_err();
-    assert!(error.to_string().contains("agentca renew"), "{error}");
+    let told = error.to_string();
+    assert!(
+        told.contains("enforcer add") && told.contains("--force"),
+        "{told}"
+    );
     let origin: LogOrigin = "example.org/prod/enforcer/edge-1".parse().unwrap();
     for (name, origin) in [
         ("log", origin.clone()),

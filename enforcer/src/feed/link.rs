@@ -61,6 +61,47 @@ pub(crate) enum LinkError {
     TimedOut,
 }
 
+impl LinkError {
+    /// What to look at.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::Tls(_) => "our own certificate or key cannot be used",
+            Self::Name(_) => "`authority` has no host that could be called",
+            Self::TimedOut => UNREACHABLE,
+            Self::Connect(error) => advice_on(error),
+        }
+    }
+}
+
+/// Nobody there, or somebody else than the authority.
+fn advice_on(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let error_of_tls = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match error_of_tls {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                return "what listens there speaks no TLS: `authority` is the gRPC address \
+                        (`--listen` of `agentca serve`), not the plain HTTP one";
+            }
+            Some(rustls::Error::AlertReceived(_)) => {
+                return "the authority refuses our certificate: it ended, was revoked, or is of \
+                        another authority";
+            }
+            Some(_) => {
+                return "who listens there is not our authority: its certificate is another's";
+            }
+            None => next = error.source(),
+        }
+    }
+    UNREACHABLE
+}
+
+const UNREACHABLE: &str =
+    "nobody listens there: is the authority running, and `authority` its address?";
+
 /// An error with its sources, which tonic keeps from its own text.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -77,3 +118,26 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrapped(error: rustls::Error) -> std::io::Error {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, error)
+    }
+
+    #[test]
+    fn reasons_are_told_apart() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(advice_on(&refused), UNREACHABLE);
+        let plain = rustls::InvalidMessage::InvalidContentType;
+        let plain = wrapped(rustls::Error::InvalidMessage(plain));
+        assert!(advice_on(&plain).contains("no TLS"));
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked);
+        assert!(advice_on(&wrapped(alert)).contains("refuses our certificate"));
+        let other = rustls::CertificateError::UnknownIssuer;
+        let other = wrapped(rustls::Error::InvalidCertificate(other));
+        assert!(advice_on(&other).contains("not our authority"));
+    }
+}

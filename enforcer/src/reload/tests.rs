@@ -86,3 +86,51 @@ fn every_change_shows() {
     std::fs::write(bench.dir.path().join("response.crt"), "x").unwrap();
     assert_ne!(with_file, marks(&path, bench.dir.path()));
 }
+
+/// Refuses once.
+#[derive(Default)]
+struct Reluctant(Vec<usize>);
+
+impl Apply for Reluctant {
+    async fn apply(&mut self, setting: Setting) -> Result<(), String> {
+        self.0.push(setting.config.limits.request_max);
+        match self.0.len() {
+            1 => Err("the disk is full".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_for_a_passing_reason_is_tried_again() {
+    let bench = Bench::new();
+    let path = bench.dir.path().join("enforcer.toml");
+    std::fs::write(&path, TEXT).unwrap();
+    let settings = Settings::new(bench.now);
+    let mut watcher = Watcher::new(path.clone(), settings, Reluctant::default());
+    watcher.look(false).await;
+    assert!(watcher.apply.0.is_empty(), "nothing changed");
+    std::fs::write(&path, format!("{TEXT}[limits]\nrequest_max = 5\n")).unwrap();
+    watcher.look(false).await;
+    watcher.look(false).await;
+    assert_eq!(watcher.apply.0, [5], "refused, and left alone for a while");
+    watcher.again = Some(Instant::now());
+    watcher.look(false).await;
+    watcher.look(false).await;
+    assert_eq!(watcher.apply.0, [5, 5], "tried again until it is in force");
+    std::fs::write(&path, "environment = 1").unwrap();
+    watcher.look(false).await;
+    assert_eq!(watcher.again, None, "that does not pass by itself");
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_told() {
+    let bench = Bench::new();
+    let credentials = &bench.now.credentials;
+    let ends = credentials.certificate.not_after();
+    assert_eq!(credentials.ends_soon(ends - HOUR / 2), None);
+    assert_eq!(
+        credentials.ends_soon(ends - HOUR / 5),
+        Some(("tls.crt", ends))
+    );
+}
