@@ -1,15 +1,16 @@
 //! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage or configuration.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use agentca_identity::spiffe::SpiffeId;
 use agentca_identity::time::Timestamp;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, CredentialsError};
 use crate::run::{self, RunError};
 
 /// Runs the program with the process's arguments.
@@ -28,7 +29,7 @@ pub fn main() -> ExitCode {
                 ExitCode::from(USAGE)
             }
         },
-        Command::Check { config } => report(check(&config)),
+        Command::Check { config } => check(&config),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, NAME, &mut std::io::stdout());
@@ -57,7 +58,7 @@ enum Command {
         #[arg(long, value_name = "FILE", env = "AGENTCA_ENFORCER_CONFIG")]
         config: PathBuf,
     },
-    /// Check a configuration file and the credentials it names, and list all that is wrong
+    /// Check a configuration file, the credentials and the log it names, and list all that is wrong
     #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// The configuration file
@@ -80,31 +81,66 @@ enum LogFormat {
     Json,
 }
 
-fn check(path: &std::path::Path) -> Result<(), RunError> {
-    let config = Config::load(path)?;
-    let credentials =
-        Credentials::load(&config.identity_dir, &config.environment, Timestamp::now())?;
-    println!(
-        "{}: good, for {}; upstreams: {}, routes: {}",
-        path.display(),
-        credentials.id(),
-        config.upstreams.len(),
-        config.catalogue.routes().len()
-    );
-    Ok(())
+/// Everything that is wrong, as far as one part does not hide the other.
+fn check(path: &Path) -> ExitCode {
+    let wrong = match Config::load(path) {
+        Err(errors) => {
+            let credentials = credentials_of(path).and_then(Result::err);
+            let config = RunError::Config(errors);
+            std::iter::once(config)
+                .chain(credentials.map(RunError::Credentials))
+                .collect()
+        }
+        Ok(config) => match check_with(&config) {
+            Ok(id) => {
+                println!(
+                    "{}: good, for {id}; upstreams: {}, routes: {}",
+                    path.display(),
+                    config.upstreams.len(),
+                    config.catalogue.routes().len()
+                );
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => vec![error],
+        },
+    };
+    for error in &wrong {
+        say(error);
+    }
+    ExitCode::from(USAGE)
+}
+
+fn check_with(config: &Config) -> Result<SpiffeId, RunError> {
+    let (dir, environment) = (&config.identity_dir, &config.environment);
+    let credentials = Credentials::load(dir, environment, Timestamp::now())?;
+    run::inspect(config, &credentials)?;
+    Ok(credentials.id().clone())
+}
+
+/// The credentials that a configuration names in which something else is wrong.
+fn credentials_of(path: &Path) -> Option<Result<Credentials, CredentialsError>> {
+    let table: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
+    let text = |key| table.get(key).and_then(toml::Value::as_str);
+    let dir = path.parent()?.join(text("identity_dir")?);
+    let environment = text("environment")?.parse().ok()?;
+    Some(Credentials::load(&dir, &environment, Timestamp::now()))
 }
 
 fn report(result: Result<(), RunError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            match &error {
-                // Lines about a file begin with the file.
-                RunError::Config(errors) => eprintln!("{errors}"),
-                other => eprintln!("{NAME}: {other}"),
-            }
+            say(&error);
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+fn say(error: &RunError) {
+    match error {
+        // Lines about a file begin with the file.
+        RunError::Config(errors) => eprintln!("{errors}"),
+        other => eprintln!("{NAME}: {other}"),
     }
 }
 

@@ -208,6 +208,19 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
             None
         }
     };
+    for (key, none) in [
+        ("upstream", raw_upstreams.is_empty()),
+        ("route", routes.is_empty()),
+    ] {
+        if none && !is_blamed(errors, key) && !errors.iter().any(|error| error.key.starts_with(key))
+        {
+            let message = format!(
+                "there is none, and so every call would be denied: write a table `[[{key}]]`, as in \
+                 enforcer/enforcer.example.toml"
+            );
+            blame(errors, key, message);
+        }
+    }
     let upstreams = check_upstreams(errors, &raw_upstreams);
     let catalogue = check_routes(errors, &raw_upstreams, routes);
     Some(Config {

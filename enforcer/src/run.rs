@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::opening::OpeningError;
+pub(crate) use self::opening::inspect;
 use crate::config::{Config, ConfigErrors, RevocationMode};
 use crate::credentials::{Credentials, CredentialsError};
 use crate::crl::CrlFollower;

@@ -160,6 +160,20 @@ pub(crate) fn log(opening: &Opening) -> (tempfile::TempDir, Arc<Log>) {
     (dir, Log::open(store, &signer).unwrap().0)
 }
 
+/// An upstream and a route, for the end of a configuration.
+pub(crate) const ROUTES: &str = r#"
+[[upstream]]
+name = "payments"
+url = "http://127.0.0.1:9000"
+[[route]]
+upstream = "payments"
+methods = ["GET"]
+path = "/v1/accounts/{id}"
+scope = "payments:read"
+min_trust = "L2"
+risk = "read"
+"#;
+
 pub(crate) fn shard() -> CrlUri {
     SHARD.parse().unwrap()
 }

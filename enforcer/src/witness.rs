@@ -273,8 +273,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         testing::Pki::new().write(dir.path(), HOUR);
         let text = "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\nidentity_dir = \".\"\n\
-                    data_dir = \"data\"\nauthority = \"https://127.0.0.1:1\"\n";
-        let config = Config::parse(text, dir.path()).unwrap();
+                    data_dir = \"data\"\nauthority = \"https://127.0.0.1:1\"\n"
+            .to_owned()
+            + crate::testing::ROUTES;
+        let config = Config::parse(&text, dir.path()).unwrap();
         let credentials =
             Credentials::load(dir.path(), &config.environment, Timestamp::now()).unwrap();
         let floor = credentials.checkpoint.clone();

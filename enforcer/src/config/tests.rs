@@ -458,3 +458,22 @@ mod example {
         assert_eq!(one.catalogue.routes(), other.catalogue.routes());
     }
 }
+
+#[test]
+fn what_would_deny_every_call_is_refused() {
+    let bare = DOCUMENTED.split("[[upstream]]").next().unwrap();
+    assert_eq!(keys(bare), ["upstream", "route"]);
+    for (written, meant) in [
+        ("/v1/accounts/*", "`*`"),
+        ("/v1/:id", "`:id`"),
+        ("/v1/x*y", "`x*y`"),
+    ] {
+        let error = parse(&DOCUMENTED.replace("/v1/accounts/{id}", written)).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("route[1].path") && error.contains(meant),
+            "{error}"
+        );
+        assert!(error.contains("write {name} for one segment"), "{error}");
+    }
+}

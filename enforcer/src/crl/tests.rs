@@ -30,8 +30,10 @@ impl Bench {
         let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
         pki.write(dir.path(), HOUR);
         let text = "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\nidentity_dir = \".\"\n\
-                    data_dir = \"data\"\nrevocation = \"crl\"\ncrl = [\"0.crl\"]\n";
-        let config = Config::parse(text, dir.path()).unwrap();
+                    data_dir = \"data\"\nrevocation = \"crl\"\ncrl = [\"0.crl\"]\n"
+            .to_owned()
+            + crate::testing::ROUTES;
+        let config = Config::parse(&text, dir.path()).unwrap();
         let credentials =
             Credentials::load(dir.path(), &config.environment, Timestamp::now()).unwrap();
         let log = log(&config.log_dir(), &credentials);

@@ -25,8 +25,10 @@ impl Bench {
         let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
         Pki::new().write(dir.path(), Duration::from_secs(3_600));
         let text = "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\n\
-                    authority = \"https://127.0.0.1:1\"\nidentity_dir = \".\"\ndata_dir = \"data\"\n";
-        let config = Config::parse(text, dir.path()).unwrap();
+                    authority = \"https://127.0.0.1:1\"\nidentity_dir = \".\"\ndata_dir = \"data\"\n"
+            .to_owned()
+            + crate::testing::ROUTES;
+        let config = Config::parse(&text, dir.path()).unwrap();
         let mut credentials =
             Credentials::load(dir.path(), &config.environment, Timestamp::now()).unwrap();
         credentials.authority_key = authority.key().clone();

@@ -3,8 +3,22 @@ use crate::testing::Pki;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-const TEXT: &str = "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\n\
-                    authority = \"https://127.0.0.1:1\"\nidentity_dir = \".\"\ndata_dir = \"data\"\n";
+const TEXT: &str = r#"environment = "prod"
+listen = "127.0.0.1:0"
+authority = "https://127.0.0.1:1"
+identity_dir = "."
+data_dir = "data"
+[[upstream]]
+name = "payments"
+url = "http://127.0.0.1:9000"
+[[route]]
+upstream = "payments"
+methods = ["GET"]
+path = "/v1/accounts/{id}"
+scope = "payments:read"
+min_trust = "L2"
+risk = "read"
+"#;
 
 struct Bench {
     pki: Pki,

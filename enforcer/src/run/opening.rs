@@ -3,13 +3,14 @@
 //! Record 0 holds the chains of the log signer and of the response signer, and the witness's; what
 //! `agentca renew` brings later is announced before it is used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agentca_auditlog::log::{Log, LogError, LogSigner, OpenError};
+use agentca_auditlog::log::{Log, LogError, LogSigner, OpenError, Reader};
 use agentca_auditlog::note::VerifierKey;
 use agentca_auditlog::record::{Opening, log_opened, read_opened, signer_announced};
 use agentca_auditlog::store::{FileStore, StoreError};
+use rustix::fs::Access;
 
 use crate::config::{Config, RevocationMode};
 use crate::credentials::Credentials;
@@ -23,6 +24,7 @@ pub(super) fn open(config: &Config, credentials: &Credentials) -> Result<Arc<Log
         dir: dir.clone(),
         reason,
     };
+    refuse_other_origin(config, credentials)?;
     std::fs::create_dir_all(&config.data_dir).map_err(|error| failed(error.to_string()))?;
     let signer = signer(credentials);
     if is_missing(&dir).map_err(|error| failed(error.to_string()))? {
@@ -46,6 +48,58 @@ pub(super) fn open(config: &Config, credentials: &Credentials) -> Result<Arc<Log
     tracing::info!(log = %dir.display(), size = recovery.size, "log opened");
     Ok(log)
 }
+
+/// Looks at what [`open`] would find, without opening or writing anything: an enforcer may run on it.
+pub(crate) fn inspect(config: &Config, credentials: &Credentials) -> Result<(), OpeningError> {
+    let dir = config.log_dir();
+    let failed = |reason: String| OpeningError::Log {
+        dir: dir.clone(),
+        reason,
+    };
+    writable(&config.data_dir)?;
+    if is_missing(&dir).map_err(|error| failed(error.to_string()))? {
+        return Ok(());
+    }
+    refuse_other_origin(config, credentials)?;
+    let first = Reader::new(&dir, 0)
+        .batch()
+        .map_err(|error| failed(error.to_string()))?;
+    let Some((0, first)) = first.and_then(|batch| batch.into_iter().next()) else {
+        return Err(failed("it has no first record".to_owned()));
+    };
+    let opening =
+        read_opened(&first).map_err(|error| failed(format!("its first record: {error}")))?;
+    refuse_other_mode(config, &opening).map_err(|reason| failed(reason.to_owned()))
+}
+
+/// Whether the folder, or the nearest there is above it, may be written to.
+fn writable(dir: &Path) -> Result<(), OpeningError> {
+    let Some(nearest) = dir.ancestors().find(|above| above.exists()) else {
+        return Ok(());
+    };
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        OpeningError::Data {
+            dir: nearest.to_owned(),
+            source: error.into(),
+        }
+    })
+}
+
+/// A log of another generation, or of another enforcer, is a common mistake.
+fn refuse_other_origin(config: &Config, credentials: &Credentials) -> Result<(), OpeningError> {
+    let checkpoint = std::fs::read_to_string(config.log_dir().join(CHECKPOINT)).unwrap_or_default();
+    match checkpoint.lines().next() {
+        Some(origin) if origin != credentials.log_origin.to_string() => Err(OpeningError::Origin {
+            dir: config.data_dir.clone(),
+            theirs: origin.to_owned(),
+            ours: credentials.log_origin.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The file in a log's directory whose first line is the log's name.
+const CHECKPOINT: &str = "checkpoint";
 
 /// A log has a witness from its first record on or never: another mode would leave it without one, or
 /// with one that no verifier asks for.
@@ -132,6 +186,28 @@ pub enum OpeningError {
         /// Why.
         reason: String,
     },
+    /// The log is another's.
+    #[error(
+        "data_dir {} holds the log of {theirs}, identity_dir is for {ours}: give the new log a \
+         data_dir of its own",
+        .dir.display()
+    )]
+    Origin {
+        /// The folder.
+        dir: PathBuf,
+        /// The name in it.
+        theirs: String,
+        /// The name that was expected.
+        ours: String,
+    },
+    /// Nothing can be written there.
+    #[error("data_dir: {} cannot be written to: {source}", .dir.display())]
+    Data {
+        /// It, or the nearest folder above it.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Another process has the log open.
     #[error(
         "another process runs on {}, probably another agentca-enforcer: end that one first, or give \
@@ -205,7 +281,7 @@ fn is_missing(dir: &std::path::Path) -> std::io::Result<bool> {
     }
 }
 
-/// A log of another generation, or of another enforcer, is a common mistake.
+/// A checkpoint that another key signed.
 fn explain(error: &OpenError) -> String {
     match error {
         OpenError::Checkpoint(_) => {
@@ -250,12 +326,16 @@ mod tests {
         }
 
         fn open(&self, mode: &str, data: &str) -> Result<Arc<Log>, OpeningError> {
+            open(&self.config(mode, data), &self.credentials)
+        }
+
+        fn config(&self, mode: &str, data: &str) -> Config {
             let text = format!(
                 "environment = \"prod\"\nlisten = \"127.0.0.1:0\"\nidentity_dir = \".\"\n\
-                 data_dir = \"{data}\"\n{mode}"
+                 data_dir = \"{data}\"\n{mode}{}",
+                crate::testing::ROUTES
             );
-            let config = Config::parse(&text, self.dir.path()).unwrap();
-            open(&config, &self.credentials)
+            Config::parse(&text, self.dir.path()).unwrap()
         }
     }
 
@@ -281,6 +361,26 @@ mod tests {
             assert!(refused.contains(reason), "{refused}");
             bench.open(own, data).unwrap().shutdown();
         }
+    }
+
+    #[test]
+    fn a_check_finds_what_a_start_would() {
+        let bench = Bench::new();
+        inspect(&bench.config(FEED, "data"), &bench.credentials).unwrap();
+        assert!(!bench.dir.path().join("data").exists(), "nothing was made");
+        // Also while it runs.
+        let running = bench.open(FEED, "data").unwrap();
+        inspect(&bench.config(FEED, "data"), &bench.credentials).unwrap();
+        let mode = inspect(&bench.config(CRL, "data"), &bench.credentials).unwrap_err();
+        assert!(mode.to_string().contains("names a witness"), "{mode}");
+        running.shutdown();
+        let mut other = load(&bench.dir);
+        other.log_origin = "example.org/prod/enforcer/edge-1/2".parse().unwrap();
+        let config = bench.config(FEED, "data");
+        let told = inspect(&config, &other).unwrap_err();
+        assert!(matches!(told, OpeningError::Origin { .. }), "{told}");
+        let started = open(&config, &other).unwrap_err();
+        assert_eq!(started.to_string(), told.to_string());
     }
 
     #[tokio::test]
