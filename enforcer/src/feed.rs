@@ -278,7 +278,10 @@ impl FeedError {
                      write its folder again with `agentca enforcer add NAME --env ENV --dns HOST \
                      --force --out DIR`"
                 }
-                _ => "the authority answered, but does not follow",
+                _ => {
+                    "the authority did not take the connection: it may be stopping, or have revoked this \
+                     enforcer's certificate"
+                }
             },
             Self::Closed | Self::Silent => "the connection to the authority was lost",
             Self::Fault(_) | Self::Floor(_) => "what the authority says is refused",

@@ -280,6 +280,12 @@ impl Turn {
             mut body,
             mut link,
         } = answered;
+        if let Some(refused) = self.unverified() {
+            return match refused {
+                Unverified::Wrong(denial) => self.deny(&denial).await,
+                Unverified::NotYet(error) => self.upstream_failed(&error).await,
+            };
+        }
         let limits = &self.live.config().limits;
         let bodyless = is_bodyless(&self.asked.method, status);
         let known = body
@@ -315,6 +321,19 @@ impl Turn {
             }
             Err(error) => self.upstream_failed(&error).await,
         }
+    }
+
+    /// Whether the request claims a digest that its streamed body did not prove: the signature of an
+    /// upstream's answer would vouch for it.
+    fn unverified(&self) -> Option<Unverified> {
+        let upload = self.upload.as_ref()?;
+        self.asked.content_digest.as_ref()?;
+        if let Some(denial) = upload.fault() {
+            return Some(Unverified::Wrong(denial));
+        }
+        (!upload.ended()).then_some(Unverified::NotYet(UpstreamError::Unusable(
+            "the answer came before the body whose digest the request tells",
+        )))
     }
 
     async fn upstream_failed(&mut self, error: &UpstreamError) -> Given {
@@ -423,6 +442,14 @@ impl Turn {
         self.session.traffic.protocol() == Protocol::Http1
             && (unread || self.session.traffic.closes())
     }
+}
+
+/// Why an answer to a streamed request is not passed on.
+enum Unverified {
+    /// The body is not what the request said.
+    Wrong(Denial),
+    /// Not all of it came.
+    NotYet(UpstreamError),
 }
 
 /// What an answer tells.

@@ -198,6 +198,8 @@ pub struct Claim<'a> {
     pub fingerprint: [u8; 32],
     /// Its CRL distribution point.
     pub crl_uri: Option<&'a CrlUri>,
+    /// The short id of the key that signed it: its CRL must be by the same one.
+    pub issuer_key: Option<[u8; 20]>,
 }
 
 impl<'a> Claim<'a> {
@@ -209,6 +211,7 @@ impl<'a> Claim<'a> {
             agent,
             fingerprint: certificate.fingerprint(),
             crl_uri: certificate.crl_uri(),
+            issuer_key: certificate.authority_key_id(),
         }
     }
 }

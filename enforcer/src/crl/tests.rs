@@ -100,6 +100,7 @@ impl Bench {
             agent: &agent,
             fingerprint: [0; 32],
             crl_uri: Some(&uri),
+            issuer_key: Some(self.pki.issuing.certificate().public_key().short_id()),
         };
         self.follower.registry.handshake_verdict(&claim)
     }
@@ -200,6 +201,7 @@ async fn a_long_list_is_taken_in_without_holding_anything_up() {
         agent: &agent,
         fingerprint: [0; 32],
         crl_uri: Some(&uri),
+        issuer_key: Some(bench.pki.issuing.certificate().public_key().short_id()),
     };
     let began = Instant::now();
     let taking = async { assert!(bench.round().await) };
@@ -259,6 +261,11 @@ async fn a_list_of_another_issuing_ca_counts_once_that_is_known_and_until_it_end
     assert!(matches!(unknown, CrlFault::Unreadable(_)), "{unknown:?}");
     bench.know(&[&next, &ended]);
     assert!(bench.round().await);
+    assert_eq!(
+        bench.verdict(Serial::generate(), crate::testing::SHARD),
+        Verdict::Unknown,
+        "it speaks for its own certificates alone"
+    );
     // That of our own certificate goes on counting.
     put(&bench, &bench.pki.issuing, 6);
     assert!(bench.round().await);

@@ -82,6 +82,7 @@ fn claim<'a>(serial: Serial, agent: &'a SpiffeId) -> Claim<'a> {
         agent,
         fingerprint: [3; 32],
         crl_uri: None,
+        issuer_key: None,
     }
 }
 

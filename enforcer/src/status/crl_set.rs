@@ -1,4 +1,4 @@
-//! What certificate revocation lists say: one per shard, all of them or nothing.
+//! What certificate revocation lists say: one per shard, each for the certificates of its own CA.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,10 +49,12 @@ impl CrlSet {
         })
     }
 
-    /// A certificate whose shard is not among them is unknown.
+    /// A certificate whose shard is not among them is unknown, and so is one whose CA did not sign the
+    /// list: each CA speaks for its own.
     pub(super) fn verdict(&self, claim: &Claim<'_>) -> Verdict {
         match claim.crl_uri.and_then(|uri| self.by_shard.get(uri)) {
             None => Verdict::Unknown,
+            Some(crl) if claim.issuer_key != Some(crl.authority_key_id()) => Verdict::Unknown,
             Some(crl) if crl.revoked(&claim.serial).is_some() => Verdict::Revoked,
             Some(_) => Verdict::Valid,
         }

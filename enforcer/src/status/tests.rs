@@ -40,6 +40,7 @@ impl Known {
             agent: &self.agent,
             fingerprint: sha256(&self.certificate),
             crl_uri: None,
+            issuer_key: None,
         }
     }
 

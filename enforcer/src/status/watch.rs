@@ -33,6 +33,7 @@ impl Watch {
             agent_uri: claim.agent.to_string().into(),
             fingerprint: claim.fingerprint,
             crl_uri: claim.crl_uri.cloned(),
+            issuer_key: claim.issuer_key,
             verdict: AtomicU64::new(UNKNOWN),
             cancelled: AtomicBool::new(false),
             restriction: ArcSwapOption::empty(),
@@ -173,6 +174,7 @@ struct Cell {
     agent_uri: Arc<str>,
     fingerprint: [u8; 32],
     crl_uri: Option<CrlUri>,
+    issuer_key: Option<[u8; 20]>,
     /// The verdict in the lowest two bits, above them the status number that it follows from: one
     /// read, so that a record never names one without the other.
     verdict: AtomicU64,
@@ -213,6 +215,7 @@ impl Cell {
             agent: &self.agent,
             fingerprint: self.fingerprint,
             crl_uri: self.crl_uri.as_ref(),
+            issuer_key: self.issuer_key,
         }
     }
 

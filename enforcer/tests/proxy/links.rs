@@ -1,5 +1,7 @@
 //! Connections to upstreams: what is left of one call never leaves during another.
 
+use agentca_auditlog::response::content_digest;
+use agentca_identity::crypto::sha256;
 use bytes::Bytes;
 use http::Request;
 
@@ -78,4 +80,25 @@ async fn what_comes_after_an_early_answer_goes_nowhere() {
 #[tokio::test]
 async fn nor_does_it_once_its_agent_is_revoked() {
     only_the_first_call(&uploaded(true).await);
+}
+
+#[tokio::test]
+async fn an_early_answer_vouches_for_no_digest() {
+    let raw = RawUpstream::start(&[EARLY]).await;
+    let routes = raw.configuration(&["POST"], "/raw", "stream_request = true");
+    let mut fixture = Fixture::with(&routes).await;
+    let agent = fixture.agent(&Wish::default());
+    let digest = content_digest::format(&sha256(b"whole"));
+    let claim = format!("Content-Digest: {digest}\r\n");
+    for (claim, status) in [("", 200), (claim.as_str(), 502)] {
+        let mut client = fixture.http1(&agent).await;
+        client
+            .send(&format!(
+                "POST /raw HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n{claim}\r\nwho"
+            ))
+            .await;
+        let answer = client.answer("POST").await.unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
 }
