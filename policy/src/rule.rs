@@ -72,7 +72,7 @@ impl Rule {
     }
 
     /// The HTTP status of a denial by this rule; an upstream's timeout (504), an HTTP/1.0 request
-    /// (505) and an unasked Upgrade (501) are told by their own.
+    /// (505), an unasked Upgrade (501) and a body for which there is no room (503) are told by their own.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {

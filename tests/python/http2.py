@@ -32,6 +32,8 @@ CASES = [
     ("plain", GOOD, {200}),
     ("another path", changed(":path", "/nowhere"), {403}),
     ("another authority", changed(":authority", "elsewhere.example.org"), {421}),
+    ("another scheme", changed(":scheme", "http"), {400}),
+    ("a host in place of the authority", without(":authority") + [("host", "localhost")], {400}),
     ("a host that differs", GOOD + [("host", "elsewhere.example.org")], {400, 421}),
     ("dots in the path", changed(":path", "/v1/../v1/accounts/7"), {400}),
     ("an absolute path", changed(":path", "https://localhost/v1/accounts/7"), {400}),
@@ -57,7 +59,7 @@ CASES = [
 ]
 
 # Nothing is wrong with the framing of these.
-ANSWERED = {"plain", "another path", "another authority", "dots in the path", "an underscore", "too large a body"}
+ANSWERED = {"plain", "another path", "another authority", "another scheme", "dots in the path", "an underscore", "too large a body"}
 
 
 def ask(address, context, headers):

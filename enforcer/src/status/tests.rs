@@ -385,3 +385,21 @@ fn a_verdict_is_told_with_the_number_that_it_follows_from() {
         });
     }
 }
+
+#[test]
+fn what_expired_is_forgotten_a_little_each_second() {
+    let registry = registry();
+    let Source::Feed(state) = &registry.source else {
+        panic!("a feed")
+    };
+    let long_ago = Timestamp::from_secs(1_000_000_000);
+    for number in 1..=1_000 {
+        let serial = Serial::generate();
+        state.load().issued(&serial, "a", [0; 32], long_ago, number);
+    }
+    for _ in 0..200 {
+        registry.heartbeat(Timestamp::now(), Instant::now());
+    }
+    let left = state.load().len();
+    assert!((700..1_000).contains(&left), "{left}");
+}
