@@ -32,12 +32,17 @@ impl Uploading {
         Self { body, ping }
     }
 
-    /// Sends more and waits until the enforcer has it.
+    /// Sends more than the library holds back before it writes, and waits until the enforcer has it.
     async fn go_on(&mut self) {
         // After the answer the enforcer may have reset the stream.
         let _reset = self.body.send_data("secret".into(), false);
-        let _reset = self.body.send_data("secret".into(), false);
-        let _cut = self.ping.ping(h2::Ping::opaque()).await;
+        for _ in 0..3 {
+            let _reset = self.body.send_data(vec![b'x'; 15 << 10].into(), false);
+        }
+        // The first may overtake what was sent before it, the second does not.
+        for _ in 0..2 {
+            let _cut = self.ping.ping(h2::Ping::opaque()).await;
+        }
     }
 }
 
