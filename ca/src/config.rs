@@ -73,6 +73,14 @@ pub struct Limits {
     pub durable_timeout: Duration,
     /// How long running requests are waited for at the end.
     pub drain_timeout: Duration,
+    /// Renewals that one identity may ask for at once.
+    pub renewals_at_once: u32,
+    /// Renewals a minute of one identity, in the long run.
+    pub renewals_per_minute: u32,
+    /// Certificates in force that one identity may have and still renew.
+    pub certificates_each: usize,
+    /// Bytes of the log's file system that are kept for revocations.
+    pub disk_reserve: u64,
 }
 
 /// Why a configuration is refused.
@@ -169,6 +177,10 @@ struct RawLimits {
     message_max: Option<usize>,
     durable_timeout: Option<String>,
     drain_timeout: Option<String>,
+    renewals_at_once: Option<u32>,
+    renewals_per_minute: Option<u32>,
+    certificates_each: Option<usize>,
+    disk_reserve: Option<u64>,
 }
 
 impl RawConfig {
@@ -245,6 +257,10 @@ impl RawLimits {
             message_max,
             durable_timeout,
             drain_timeout,
+            renewals_at_once,
+            renewals_per_minute,
+            certificates_each,
+            disk_reserve,
         } = self;
         let message_max = message_max.unwrap_or(4 << 20);
         if !(64 << 10..=64 << 20).contains(&message_max) {
@@ -260,6 +276,13 @@ impl RawLimits {
             message_max,
             durable_timeout: span("limits.durable_timeout", durable_timeout, TEN, 1..=60)?,
             drain_timeout: span("limits.drain_timeout", drain_timeout, TEN, 0..=300)?,
+            renewals_at_once: some("limits.renewals_at_once", renewals_at_once.unwrap_or(16))?,
+            renewals_per_minute: some(
+                "limits.renewals_per_minute",
+                renewals_per_minute.unwrap_or(60),
+            )?,
+            certificates_each: some("limits.certificates_each", certificates_each.unwrap_or(64))?,
+            disk_reserve: disk_reserve.unwrap_or(64 << 20),
         })
     }
 }
@@ -320,6 +343,14 @@ fn span(
     Ok(span)
 }
 
+/// Anything but none at all.
+fn some<T: Default + PartialEq>(key: &'static str, number: T) -> Result<T, ConfigError> {
+    if number == T::default() {
+        return Err(value(key, "must be 1 or more"));
+    }
+    Ok(number)
+}
+
 fn value(key: &'static str, why: impl ToString) -> ConfigError {
     ConfigError::Value {
         key,
@@ -363,6 +394,16 @@ mod tests {
             ("public_url = \"ftp://x\"", "public_url"),
             ("[lifetimes]\nagent = \"1 hour\"", "lifetimes.agent"),
             ("[lifetimes]\nagent = \"9999d\"", "lifetimes.agent"),
+            ("[limits]\nrenewals_at_once = 0", "limits.renewals_at_once"),
+            (
+                "[limits]\nrenewals_per_minute = 0",
+                "limits.renewals_per_minute",
+            ),
+            (
+                "[limits]\ncertificates_each = 0",
+                "limits.certificates_each",
+            ),
+            ("[limits]\ndisk_reserve = -1", "disk_reserve"),
         ] {
             let error = load(&format!("{base}{more}\n")).unwrap_err().to_string();
             assert!(error.contains(says), "{more}: {error}");

@@ -21,7 +21,7 @@ use crate::authority::core::{Alarm, Authority, SignerChains, Signers};
 use crate::authority::index::{Index, IndexError, IndexWriter, Loaded, Message};
 use crate::authority::refusal::Refusal;
 use crate::authority::replay::{ReplayError, replay};
-use crate::authority::sequencer::{Listener, Sequencer};
+use crate::authority::sequencer::{Listener, Means, Sequencer};
 use crate::authority::state::State;
 use crate::config::{Config, ConfigError};
 use crate::crl::{Publisher, Shelf};
@@ -31,7 +31,9 @@ use crate::http;
 use crate::keys::{KeyError, KeyFolder, Keys, read_passphrase};
 use crate::metrics::Metrics;
 use crate::mint::Mint;
+use crate::pace::Pace;
 use crate::renewal::{self, RenewalError};
+use crate::room::Room;
 use crate::rotation::Rotation;
 use crate::service::{AuthorityService, FeedService};
 use crate::tls::{self, TlsError};
@@ -362,7 +364,14 @@ async fn assemble(
     ];
     let durable = watch_durable(&log, index);
     let timeout = config.limits.durable_timeout;
-    let sequencer = Arc::new(Sequencer::new(state, log, listeners, timeout));
+    let room = Arc::new(Room::of(&data.join("log"), config.limits.disk_reserve));
+    tasks.spawn(Arc::clone(&room).watch());
+    let means = Means {
+        durable_timeout: timeout,
+        room,
+        alarm: alarm.clone(),
+    };
+    let sequencer = Arc::new(Sequencer::new(state, log, listeners, means));
     tasks.spawn(Arc::clone(&hub).run(durable));
     let folder: Arc<Path> = data.join("snapshots").into();
     tasks.spawn(serve_snapshots(
@@ -402,6 +411,10 @@ async fn assemble(
         signers,
         lifetimes: config.lifetimes,
         limits: config.limits,
+        pace: Pace::new(
+            config.limits.renewals_at_once,
+            config.limits.renewals_per_minute,
+        ),
         alarm,
     });
     Ok((authority, source, signer()?))

@@ -1,24 +1,29 @@
 //! An authority in a folder, without sockets, for tests.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agentca_auditlog::log::{Log, LogSigner};
-use agentca_auditlog::store::FileStore;
+use agentca_auditlog::store::{FileId, FileStore, Store, StoreError};
 use agentca_identity::certificate::Certificate;
 use agentca_identity::spiffe::LogOrigin;
 use agentca_identity::time::Timestamp;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use crate::authority::change::Caller;
+use crate::authority::core::Alarm;
 use crate::authority::replay::replay;
-use crate::authority::sequencer::{Applied, Listener, Sequencer};
+use crate::authority::sequencer::{Applied, Listener, Means, Sequencer};
 use crate::authority::state::State;
 use crate::config::Lifetimes;
 use crate::init::{InitOptions, create};
 use crate::keys::{KeyFolder, Keys};
 use crate::mint::Mint;
+use crate::room::Room;
 
 /// What `init` made, with its log open and replayed.
 pub(crate) struct Made {
@@ -26,6 +31,8 @@ pub(crate) struct Made {
     pub(crate) keys: Keys,
     pub(crate) state: State,
     pub(crate) log: Arc<Log>,
+    /// Where the log lies.
+    pub(crate) disk: Arc<Disk>,
     /// Gone with everything in it when dropped, so last.
     pub(crate) folder: TempDir,
 }
@@ -55,7 +62,11 @@ impl Made {
             key: keys.log.key.clone(),
             chain: keys.log.chain.clone(),
         };
-        let store = Arc::new(FileStore::open(&data.join("log")).unwrap());
+        let disk = Arc::new(Disk {
+            store: FileStore::open(&data.join("log")).unwrap(),
+            full: AtomicBool::new(false),
+        });
+        let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
         let (log, _) = Log::open(store, &log_signer).unwrap();
         let mut state = State::new("example.org".parse().unwrap());
         replay(&mut state, &log, applied).unwrap();
@@ -64,6 +75,7 @@ impl Made {
             keys,
             state,
             log,
+            disk,
             folder,
         }
     }
@@ -83,7 +95,84 @@ impl Made {
     }
 
     pub(crate) fn sequencer(&self, listeners: Vec<Listener>) -> Sequencer {
+        self.sequencer_with(listeners, Room::of(&self.data(), 0)).0
+    }
+
+    /// With what is left for the log, and where the alarm rings.
+    pub(crate) fn sequencer_with(
+        &self,
+        listeners: Vec<Listener>,
+        room: Room,
+    ) -> (Sequencer, mpsc::UnboundedReceiver<String>) {
         let (state, log) = (self.state.clone(), Arc::clone(&self.log));
-        Sequencer::new(state, log, listeners, Duration::from_secs(10))
+        let (alarm, ear) = Alarm::new();
+        let means = Means {
+            durable_timeout: Duration::from_secs(10),
+            room: Arc::new(room),
+            alarm,
+        };
+        (Sequencer::new(state, log, listeners, means), ear)
+    }
+}
+
+/// A disk that can be filled.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    store: FileStore,
+    full: AtomicBool,
+}
+
+impl Disk {
+    pub(crate) fn fill(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+}
+
+impl Store for Disk {
+    fn files(&self) -> Result<Vec<FileId>, StoreError> {
+        self.store.files()
+    }
+
+    fn create(&self, file: FileId) -> Result<(), StoreError> {
+        self.store.create(file)
+    }
+
+    fn len(&self, file: FileId) -> Result<u64, StoreError> {
+        self.store.len(file)
+    }
+
+    fn read_at(&self, file: FileId, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        self.store.read_at(file, offset, buffer)
+    }
+
+    fn write_at(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError {
+                action: "write",
+                file: file.to_string(),
+                source: io::ErrorKind::StorageFull.into(),
+            });
+        }
+        self.store.write_at(file, offset, bytes)
+    }
+
+    fn sync(&self, file: FileId) -> Result<(), StoreError> {
+        self.store.sync(file)
+    }
+
+    fn truncate(&self, file: FileId, length: u64) -> Result<(), StoreError> {
+        self.store.truncate(file, length)
+    }
+
+    fn checkpoint(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.checkpoint()
+    }
+
+    fn replace_checkpoint(&self, note: &[u8]) -> Result<(), StoreError> {
+        self.store.replace_checkpoint(note)
+    }
+
+    fn publish(&self) -> Result<(), StoreError> {
+        self.store.publish()
     }
 }

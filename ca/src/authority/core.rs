@@ -10,6 +10,7 @@ use crate::crl::Shelf;
 use crate::feed::{Followers, Hub, Snapshots};
 use crate::metrics::Metrics;
 use crate::mint::Mint;
+use crate::pace::Pace;
 use crate::witness::WitnessQueue;
 
 /// The running authority.
@@ -39,6 +40,8 @@ pub struct Authority {
     pub lifetimes: Lifetimes,
     /// Bounds.
     pub limits: Limits,
+    /// How often somebody may renew.
+    pub pace: Pace,
     /// Rung when the authority must not go on.
     pub alarm: Alarm,
 }

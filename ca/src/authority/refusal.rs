@@ -1,5 +1,7 @@
 //! Why a change is refused, in sentences that say what to do.
 
+use std::time::Duration;
+
 use agentca_identity::grant::GrantViolation;
 use agentca_identity::roles::PersonRole;
 use agentca_identity::serial::Serial;
@@ -134,6 +136,41 @@ pub enum Refusal {
     /// The log takes no more until the disk has room.
     #[error("the log cannot grow now ({0}); ask again later")]
     LogFull(String),
+    /// Only the reserve is left, and this is not what it is kept for.
+    #[error(
+        "the authority's disk is nearly full: the last {0} bytes are kept for revocations; free some space, or set \
+         `limits.disk_reserve`"
+    )]
+    Reserved(u64),
+    /// The record would be longer than the log takes.
+    #[error("this makes a record of {length} bytes, the log takes {limit}; ask for less at once")]
+    RecordTooLarge {
+        /// Its bytes.
+        length: usize,
+        /// The most it may have.
+        limit: usize,
+    },
+    /// Renewed too often.
+    #[error("{who} renews too often; ask again in {} s", after.as_secs().saturating_add(1))]
+    TooOften {
+        /// Who.
+        who: SpiffeId,
+        /// When there will be another.
+        after: Duration,
+    },
+    /// Renewed while many certificates are still in force.
+    #[error(
+        "{who} has {most} certificates in force, which is as many as `limits.certificates_each` allows; \
+         renew again when the first ends, at {until}, or have some revoked"
+    )]
+    TooMany {
+        /// Who.
+        who: SpiffeId,
+        /// The limit.
+        most: usize,
+        /// When the first of them ends.
+        until: Timestamp,
+    },
     /// Staged but not durable in time; it may still become so.
     #[error(
         "the record did not become durable in time; look whether it happened before asking again"
@@ -159,6 +196,8 @@ pub enum Meaning {
     Invalid,
     /// Something changed meanwhile: ask again.
     Aborted,
+    /// The caller takes too much.
+    Exhausted,
     /// Not now.
     Unavailable,
     /// Our fault.
@@ -196,9 +235,15 @@ impl Refusal {
             | Self::TooManyScopes(_)
             | Self::RevokedKey
             | Self::ForeignKey(_) => Meaning::Precondition,
-            Self::FirstIssue { .. } | Self::SignerKey(_) | Self::Field { .. } => Meaning::Invalid,
+            Self::FirstIssue { .. }
+            | Self::SignerKey(_)
+            | Self::Field { .. }
+            | Self::RecordTooLarge { .. } => Meaning::Invalid,
+            Self::TooOften { .. } | Self::TooMany { .. } => Meaning::Exhausted,
             Self::Changed(_) => Meaning::Aborted,
-            Self::Clock { .. } | Self::LogFull(_) | Self::NotDurable => Meaning::Unavailable,
+            Self::Clock { .. } | Self::LogFull(_) | Self::Reserved(_) | Self::NotDurable => {
+                Meaning::Unavailable
+            }
             Self::Internal(_) => Meaning::Internal,
         }
     }

@@ -6,10 +6,11 @@
 //! undone, and nothing is acknowledged that a crash could take back.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use agentca_auditlog::log::Log;
+use agentca_auditlog::log::{Log, StageError};
 use agentca_auditlog::merkle::{Hash, leaf_hash};
 use agentca_auditlog::record::{Head, signer_announced};
 use agentca_auditlog::status::StatusRecord;
@@ -18,16 +19,31 @@ use agentca_identity::time::Timestamp;
 use bytes::Bytes;
 
 use super::change::{Change, Clock};
+use super::core::Alarm;
 use super::event::{Body, Draft, Entry, What};
 use super::refusal::Refusal;
 use super::state::{EndedCertificate, State};
+use crate::room::Room;
 
 /// The sequencer; shared by every task.
 pub struct Sequencer {
     state: Mutex<State>,
     log: Arc<Log>,
     listeners: Vec<Listener>,
-    durable_timeout: Duration,
+    means: Means,
+    /// Whether a record was staged that the state did not take: log and state differ from then on.
+    failed: AtomicBool,
+}
+
+/// What the sequencer works with besides log and state.
+#[derive(Debug)]
+pub struct Means {
+    /// How long a record may take to become durable.
+    pub durable_timeout: Duration,
+    /// What is left for the log.
+    pub room: Arc<Room>,
+    /// Rung when the state no longer says what the log says.
+    pub alarm: Alarm,
 }
 
 /// Called under the lock for each record that was applied, in order; must not block.
@@ -81,17 +97,13 @@ impl<T> Submitted<T> {
 
 impl Sequencer {
     /// A sequencer that goes on from `state`, which holds every record of `log`.
-    pub fn new(
-        state: State,
-        log: Arc<Log>,
-        listeners: Vec<Listener>,
-        durable_timeout: Duration,
-    ) -> Self {
+    pub fn new(state: State, log: Arc<Log>, listeners: Vec<Listener>, means: Means) -> Self {
         Self {
             state: Mutex::new(state),
             log,
             listeners,
-            durable_timeout,
+            means,
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -120,6 +132,10 @@ impl Sequencer {
         state: &mut State,
         change: C,
     ) -> Result<Submitted<C::Outcome>, Refusal> {
+        let room = &self.means.room;
+        if room.is_short() && !change.uses_reserve() {
+            return Err(Refusal::Reserved(room.reserve()));
+        }
         let decision = change.decide(state, clock(state))?;
         let mut records = Vec::with_capacity(decision.drafts.len());
         let mut statuses: Vec<(Environment, u64)> = Vec::new();
@@ -155,7 +171,7 @@ impl Sequencer {
 
     /// Completes when the record at `index` is durable.
     pub async fn durable(&self, index: u64) -> Result<(), Refusal> {
-        tokio::time::timeout(self.durable_timeout, self.log.durable_at(index))
+        tokio::time::timeout(self.means.durable_timeout, self.log.durable_at(index))
             .await
             .map_err(|_| Refusal::NotDurable)?
             .map_err(|_| Refusal::NotDurable)
@@ -175,7 +191,10 @@ impl Sequencer {
             let bytes = Bytes::copy_from_slice(out.get(from..).unwrap_or_default());
             written = Some((body, head.time, bytes));
         });
-        let staged = staged.map_err(|e| Refusal::LogFull(e.to_string()))?;
+        let staged = staged.map_err(|error| match error {
+            StageError::TooLarge { length, limit } => Refusal::RecordTooLarge { length, limit },
+            _ => Refusal::LogFull(error.to_string()),
+        })?;
         let (body, time, bytes) =
             written.ok_or_else(|| Refusal::Internal("the record was not written".into()))?;
         let leaf = staged.leaf;
@@ -195,7 +214,7 @@ impl Sequencer {
         };
         let effects = state
             .apply(&entry, &leaf, facts)
-            .map_err(|e| Refusal::Internal(e.to_string()))?;
+            .map_err(|e| self.fail(e.to_string()))?;
         let rows = effects
             .rows
             .iter()
@@ -212,11 +231,21 @@ impl Sequencer {
         }))
     }
 
+    /// The record is in the log and not in the state: nothing more may be decided on it.
+    fn fail(&self, why: String) -> Refusal {
+        self.failed.store(true, Ordering::Release);
+        self.means.alarm.raise(why.clone());
+        Refusal::Internal(why)
+    }
+
     fn lock(&self) -> Result<MutexGuard<'_, State>, Refusal> {
+        let failed = || Refusal::Internal("restart it, an earlier change failed".into());
         // A change that failed half-way leaves a state that nothing may be decided on.
-        self.state
-            .lock()
-            .map_err(|_| Refusal::Internal("restart it, an earlier change failed".into()))
+        let state = self.state.lock().map_err(|_| failed())?;
+        if self.failed.load(Ordering::Acquire) {
+            return Err(failed());
+        }
+        Ok(state)
     }
 }
 
@@ -268,3 +297,81 @@ fn clock(state: &State) -> Clock {
 
 /// How far the clock may stand before the newest record.
 const MAX_BEHIND: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::change::{AnnounceSigner, Decision};
+    use crate::authority::event::Event;
+    use crate::authority::handle::Handle;
+    use crate::testing::Made;
+
+    /// Any records.
+    struct Write(Vec<Draft>);
+
+    impl Change for Write {
+        type Outcome = ();
+
+        fn decide(self, _: &State, _: Clock) -> Result<Decision<()>, Refusal> {
+            Ok(Decision {
+                drafts: self.0,
+                outcome: (),
+            })
+        }
+    }
+
+    fn upkeep() -> AnnounceSigner {
+        AnnounceSigner {
+            chain: vec![vec![1; 40], vec![2; 40]],
+        }
+    }
+
+    #[test]
+    fn after_a_record_that_does_not_apply_nothing_more_is_decided() {
+        let made = Made::new(drop);
+        let room = Room::of(&made.data(), 0);
+        let (sequencer, mut alarm) = made.sequencer_with(Vec::new(), room);
+        let nobody = Handle {
+            environment: "prod".parse().unwrap(),
+            name: "nobody".parse().unwrap(),
+        };
+        let domain = made.state.trust_domain();
+        let removed = Event::EnforcerRemoved {
+            enforcer: nobody.enforcer(domain),
+            by: made.admin.id.clone(),
+        };
+        let refused = sequencer.submit(Write(vec![Draft::own(removed)]));
+        assert!(matches!(refused, Err(Refusal::Internal(_))), "{refused:?}");
+        assert!(alarm.try_recv().is_ok());
+        let staged = made.state.applied();
+        made.log.wait_blocking(staged).unwrap();
+        let refused = sequencer.submit(upkeep()).unwrap_err();
+        assert!(refused.to_string().contains("restart it"), "{refused}");
+        assert!(sequencer.read(|state, _| state.applied()).is_err());
+        made.log.shutdown();
+        assert_eq!(made.log.durable(), staged + 1, "no other was staged");
+    }
+
+    #[test]
+    fn the_reserve_is_for_what_asks_for_it() {
+        let made = Made::new(drop);
+        let room = Room::of(&made.data(), u64::MAX);
+        let (sequencer, _alarm) = made.sequencer_with(Vec::new(), room);
+        let refused = sequencer.submit(Write(Vec::new())).unwrap_err();
+        assert!(matches!(refused, Refusal::Reserved(_)), "{refused}");
+        sequencer.submit(upkeep()).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_no_full_disk() {
+        let made = Made::new(drop);
+        let sequencer = made.sequencer(Vec::new());
+        let chain = vec![vec![1; 80_000]];
+        let refused = sequencer.submit(AnnounceSigner { chain }).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::RecordTooLarge { .. }),
+            "{refused}"
+        );
+        sequencer.submit(upkeep()).unwrap();
+    }
+}

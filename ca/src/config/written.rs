@@ -100,6 +100,18 @@ http_listen = {http_listen}
 
 # How long running requests are waited for at the end. 0s to 5m.
 # drain_timeout = "10s"
+
+# Renewals that one agent, person or enforcer may ask for at once. Issuing on a person's word has no such bound.
+# renewals_at_once = 16
+
+# Renewals a minute of each, in the long run.
+# renewals_per_minute = 60
+
+# Certificates in force that each may have and still renew; people who may issue have no such bound.
+# certificates_each = 64
+
+# Bytes of the disk that are kept for revocations: while less is free, nothing is issued, renewed or granted. 0 keeps none.
+# disk_reserve = 67108864
 "#;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Each environment has a [`channel`](Hub). The sequencer's listener queues a status record there when
 //! it is staged; when the log says that it is durable, one task takes everything that a commit made
 //! durable, signs one heartbeat over it, and hands both to every subscriber. Every second a heartbeat
-//! goes out anyway. A subscriber whose queue is full is dropped: it comes back and catches up.
+//! goes out anyway, unless the log cannot grow: then nothing could be revoked, no heartbeat says that
+//! nothing was, and enforcers deny when theirs have grown old. A subscriber whose queue is full is dropped: it comes back and catches up.
 
 mod followers;
 mod snapshot;
@@ -69,6 +70,17 @@ struct Pending {
 struct Subscriber {
     id: u64,
     queue: mpsc::Sender<Arc<Update>>,
+}
+
+/// Why nobody can subscribe.
+#[derive(Debug, thiserror::Error)]
+pub enum BeatError {
+    /// While nothing can be revoked, nothing is said to be in force.
+    #[error("the log cannot grow, so that no heartbeat is signed: free some space")]
+    Blocked,
+    /// The signature failed.
+    #[error("a heartbeat cannot be signed: {0}")]
+    Sign(#[from] NoteError),
 }
 
 /// A place in an environment's status chain: number and leaf hash; 0 and zeros before the first.
@@ -158,7 +170,13 @@ impl Hub {
     }
 
     /// Subscribes at the newest position.
-    pub fn subscribe(&self, environment: &Environment) -> Result<Subscription, NoteError> {
+    ///
+    /// # Errors
+    /// [`BeatError`].
+    pub fn subscribe(&self, environment: &Environment) -> Result<Subscription, BeatError> {
+        if self.log.blocked() {
+            return Err(BeatError::Blocked);
+        }
         let channel = self.channel(environment);
         let mut inner = channel.lock();
         let heartbeat = self.heartbeat(environment, inner.sent)?;
@@ -203,8 +221,24 @@ impl Hub {
             .sum()
     }
 
+    /// Sends what is durable. Where no heartbeat can be signed, whoever follows is let go and catches up
+    /// when it comes back: a queue that went on would have a gap.
     fn flush(&self, channel: &Channel, durable: u64, beat: Beat) -> Result<(), NoteError> {
         let mut inner = channel.lock();
+        let sent = self.send_durable(channel, &mut inner, durable, beat);
+        if sent.is_err() {
+            inner.subscribers.clear();
+        }
+        sent
+    }
+
+    fn send_durable(
+        &self,
+        channel: &Channel,
+        inner: &mut Inner,
+        durable: u64,
+        beat: Beat,
+    ) -> Result<(), NoteError> {
         let ready = inner
             .staged
             .iter()
@@ -221,7 +255,9 @@ impl Hub {
             inner.sent = Position { number, hash: leaf };
             records.push(bytes.to_vec());
         }
-        if inner.subscribers.is_empty() || (records.is_empty() && beat == Beat::WithRecords) {
+        // What is durable goes out in any case: it may be a revocation.
+        let silent = beat == Beat::WithRecords || self.log.blocked();
+        if inner.subscribers.is_empty() || (records.is_empty() && silent) {
             return Ok(());
         }
         let heartbeat = self.heartbeat(&channel.environment, inner.sent)?;
@@ -312,3 +348,60 @@ enum Beat {
 
 /// Updates that may wait for one subscriber: four minutes of heartbeats.
 const SUBSCRIBER_QUEUE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::change::AnnounceSigner;
+    use crate::authority::sequencer::Sequencer;
+    use crate::testing::Made;
+    use agentca_auditlog::note::SignatureType;
+
+    fn hub(made: &Made) -> Hub {
+        let key = made.keys.log.key.clone();
+        let signer = NoteSigner::new(made.log.origin(), SignatureType::Ed25519, key).unwrap();
+        Hub::new(Arc::clone(&made.log), signer, &made.state)
+    }
+
+    /// Stages a record, whatever it says.
+    fn stage(sequencer: &Sequencer) -> u64 {
+        let chain = vec![vec![1; 40], vec![2; 40]];
+        let staged = sequencer.submit(AnnounceSigner { chain }).unwrap();
+        staged.last().unwrap()
+    }
+
+    #[test]
+    fn while_the_log_cannot_grow_no_heartbeat_is_signed() {
+        let made = Made::new(drop);
+        let (hub, sequencer) = (hub(&made), made.sequencer(Vec::new()));
+        let prod: Environment = "prod".parse().unwrap();
+        let channel = hub.channel(&prod);
+        let mut follower = hub.subscribe(&prod).unwrap();
+        hub.flush(&channel, 0, Beat::Always).unwrap();
+        assert!(follower.updates.try_recv().is_ok());
+        made.disk.fill(true);
+        let index = stage(&sequencer);
+        made.log.wait_blocking(index).unwrap_err();
+        assert!(made.log.blocked());
+        hub.flush(&channel, 0, Beat::Always).unwrap();
+        assert!(follower.updates.try_recv().is_err());
+        // Nor for somebody who comes anew.
+        assert!(matches!(hub.subscribe(&prod), Err(BeatError::Blocked)));
+        // What had become durable before goes out: it may be a revocation.
+        channel.lock().staged.push_back(Pending {
+            number: 1,
+            index: 0,
+            leaf: [7; 32],
+            bytes: Bytes::from_static(b"{}"),
+        });
+        hub.flush(&channel, 1, Beat::WithRecords).unwrap();
+        assert_eq!(follower.updates.try_recv().unwrap().records.len(), 1);
+        made.disk.fill(false);
+        while made.log.blocked() {
+            std::thread::yield_now();
+        }
+        hub.flush(&channel, 1, Beat::Always).unwrap();
+        assert!(follower.updates.try_recv().is_ok());
+        hub.subscribe(&prod).unwrap();
+    }
+}

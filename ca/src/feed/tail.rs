@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::snapshot::{self, Found};
-use super::{Hub, Position, Subscription};
+use super::{BeatError, Hub, Position, Subscription};
 use crate::authority::refusal::Refusal;
 use crate::authority::sequencer::Sequencer;
 
@@ -37,9 +37,9 @@ pub enum TailError {
     /// The state cannot be asked.
     #[error(transparent)]
     State(#[from] Refusal),
-    /// A heartbeat cannot be signed.
-    #[error("a heartbeat cannot be signed")]
-    Heartbeat,
+    /// There is no heartbeat.
+    #[error(transparent)]
+    Heartbeat(#[from] BeatError),
     /// The enforcer went away.
     #[error("the enforcer went away")]
     Gone,
@@ -99,10 +99,7 @@ pub async fn catch_up(
             send(out, Message::Update(update)).await?;
         }
     }
-    let subscription = source
-        .hub
-        .subscribe(environment)
-        .map_err(|_| TailError::Heartbeat)?;
+    let subscription = source.hub.subscribe(environment)?;
     let Position { number, .. } = subscription.from;
     let heartbeat = subscription.heartbeat.clone();
     subscribed(subscription);

@@ -146,6 +146,7 @@ fn status(refusal: &Refusal) -> Status {
         Meaning::Precondition => Code::FailedPrecondition,
         Meaning::Invalid => Code::InvalidArgument,
         Meaning::Aborted => Code::Aborted,
+        Meaning::Exhausted => Code::ResourceExhausted,
         Meaning::Unavailable => Code::Unavailable,
         Meaning::Internal => Code::Internal,
     };

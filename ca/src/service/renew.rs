@@ -1,6 +1,8 @@
 //! Renewal of the caller's own certificate, as a fresh decision. An enforcer also renews its log's
 //! and its response signer's.
 
+use std::time::Instant;
+
 use agentca_identity::certificate::AgentIdentity;
 use agentca_identity::crypto::PublicKey;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
@@ -9,7 +11,7 @@ use agentca_proto::SignerUse;
 
 use super::{issue, wire};
 use crate::authority::change::{
-    Caller, CertifyCredentials, RenewalRights, SignedCredential, renewal_rights,
+    Caller, CertifyCredentials, RenewalRights, SignedCredential, judge_number, renewal_rights,
 };
 use crate::authority::core::Authority;
 use crate::authority::handle::Handle;
@@ -23,6 +25,7 @@ pub(super) async fn renew(
     asked: proto::RenewRequest,
 ) -> Result<proto::Credential, Refusal> {
     let signer = SignerUse::try_from(asked.signer).map_err(|e| Refusal::field("signer", e))?;
+    judge_cost(authority, &caller)?;
     let renewed = match (&caller.id, signer) {
         (SpiffeId::Agent { .. }, SignerUse::Unspecified) => {
             agent(authority, caller, &asked.csr).await
@@ -35,6 +38,22 @@ pub(super) async fn renew(
     }?;
     authority.metrics.renewed.increment();
     Ok(renewed)
+}
+
+/// Every renewal is a record for ever, and whoever holds a certificate can ask for one: so it is bounded
+/// before anything is made, by number in force and by pace.
+fn judge_cost(authority: &Authority, caller: &Caller) -> Result<(), Refusal> {
+    let most = authority.limits.certificates_each;
+    authority
+        .sequencer
+        .read(|state, clock| judge_number(caller, most, state, clock))??;
+    authority
+        .pace
+        .take(&caller.id, Instant::now())
+        .map_err(|after| Refusal::TooOften {
+            who: caller.id.clone(),
+            after,
+        })
 }
 
 async fn agent(

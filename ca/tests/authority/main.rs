@@ -10,6 +10,7 @@
 
 mod feed;
 mod http;
+mod limits;
 mod restart;
 mod services;
 mod support;

@@ -78,6 +78,13 @@ impl Site {
         self.folder.path().join("pki")
     }
 
+    /// Appends to `agentca.toml`.
+    pub(crate) fn configure(&self, more: &str) {
+        let path = self.data().join("agentca.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}\n{more}\n")).unwrap();
+    }
+
     pub(crate) async fn start(&self) -> Running {
         Running::start(&self.data()).await
     }

@@ -132,6 +132,10 @@ pub struct Restrict {
 impl Change for Restrict {
     type Outcome = SpiffeId;
 
+    fn uses_reserve(&self) -> bool {
+        true
+    }
+
     fn decide(self, state: &State, clock: Clock) -> Result<Decision<SpiffeId>, Refusal> {
         let Self {
             caller,

@@ -19,6 +19,10 @@ pub struct AnnounceSigner {
 impl Change for AnnounceSigner {
     type Outcome = ();
 
+    fn uses_reserve(&self) -> bool {
+        true
+    }
+
     fn decide(self, _: &State, clock: Clock) -> Result<Decision<()>, Refusal> {
         clock.demand_right()?;
         Ok(Decision {
@@ -37,6 +41,10 @@ pub struct AnnounceIssuers {
 
 impl Change for AnnounceIssuers {
     type Outcome = ();
+
+    fn uses_reserve(&self) -> bool {
+        true
+    }
 
     fn decide(self, state: &State, clock: Clock) -> Result<Decision<()>, Refusal> {
         clock.demand_right()?;
@@ -74,6 +82,10 @@ pub struct AnnounceCrl {
 
 impl Change for AnnounceCrl {
     type Outcome = ();
+
+    fn uses_reserve(&self) -> bool {
+        true
+    }
 
     fn decide(self, _: &State, _: Clock) -> Result<Decision<()>, Refusal> {
         let Self {

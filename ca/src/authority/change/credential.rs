@@ -83,6 +83,10 @@ pub struct RenewOwn {
 impl Change for RenewOwn {
     type Outcome = ();
 
+    fn uses_reserve(&self) -> bool {
+        true
+    }
+
     fn decide(self, state: &State, clock: Clock) -> Result<Decision<()>, Refusal> {
         clock.demand_right()?;
         let own = SpiffeId::Authority {

@@ -150,6 +150,10 @@ pub struct RemoveEnforcer {
 impl Change for RemoveEnforcer {
     type Outcome = SpiffeId;
 
+    fn uses_reserve(&self) -> bool {
+        true
+    }
+
     fn decide(self, state: &State, clock: Clock) -> Result<Decision<SpiffeId>, Refusal> {
         let Self { caller, enforcer } = self;
         caller.demand(PersonRole::Admin, state, clock)?;

@@ -38,6 +38,12 @@ pub trait Change {
 
     /// Judges the change against everything staged so far.
     fn decide(self, state: &State, clock: Clock) -> Result<Decision<Self::Outcome>, Refusal>;
+
+    /// Whether it is taken while only the reserve of the disk is left: what ends or narrows rights, and
+    /// the authority's own upkeep, whose amount nobody else decides.
+    fn uses_reserve(&self) -> bool {
+        false
+    }
 }
 
 /// What was decided.
@@ -131,6 +137,43 @@ impl Caller {
             _ => Err(Refusal::EnforcerRemoved(handle)),
         }
     }
+}
+
+/// Refuses another certificate to an identity that has `most` of them in force. Whoever may issue is
+/// not bounded: that role makes as many as it likes in any case.
+pub fn judge_number(
+    caller: &Caller,
+    most: usize,
+    state: &State,
+    clock: Clock,
+) -> Result<(), Refusal> {
+    let serials = match Holder::of(&caller.id) {
+        Holder::Agent(agent) => state.agent(&agent).map(|it| &it.serials),
+        Holder::Person(person) => state
+            .person(&person)
+            .filter(|it| !it.roles.permits(PersonRole::Issuer))
+            .map(|it| &it.serials),
+        Holder::Enforcer(enforcer) => state.enforcer(&enforcer).map(|it| &it.serials),
+        Holder::Signer(..) | Holder::Authority(_) => None,
+    };
+    let (mut running, mut until) = (0, Timestamp::MAX);
+    // The newest first: of those that renew most the oldest have long ended.
+    for serial in serials.into_iter().flatten().rev() {
+        let issued = state.certificate(serial);
+        let Some(issued) = issued.filter(|it| it.in_force(clock.now)) else {
+            continue;
+        };
+        running += 1;
+        until = until.min(issued.facts.not_after);
+        if running >= most {
+            return Err(Refusal::TooMany {
+                who: caller.id.clone(),
+                most,
+                until,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a key that was revoked, or is certified for somebody else.

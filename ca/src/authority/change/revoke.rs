@@ -53,6 +53,10 @@ pub struct Revoked {
 impl Change for Revoke {
     type Outcome = Revoked;
 
+    fn uses_reserve(&self) -> bool {
+        true
+    }
+
     fn decide(self, state: &State, clock: Clock) -> Result<Decision<Revoked>, Refusal> {
         self.caller.demand(PersonRole::Responder, state, clock)?;
         let mut decision = Decision {

@@ -45,6 +45,10 @@ pub enum WitnessVerdict {
 impl Change for Witness {
     type Outcome = Vec<WitnessVerdict>;
 
+    fn uses_reserve(&self) -> bool {
+        true
+    }
+
     fn decide(self, state: &State, _: Clock) -> Result<Decision<Self::Outcome>, Refusal> {
         let mut heads: Vec<WitnessedHead> = Vec::with_capacity(self.heads.len());
         let mut outcome = Vec::with_capacity(self.heads.len());
