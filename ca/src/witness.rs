@@ -168,17 +168,29 @@ fn open(note: &str, origin: &LogOrigin, keys: &[[u8; 32]]) -> Result<Checkpoint,
 
 async fn serve(sequencer: Arc<Sequencer>, signer: NoteSigner, mut inbox: mpsc::Receiver<Waiting>) {
     let mut next = Instant::now();
-    let mut waiting = Vec::new();
-    while inbox.recv_many(&mut waiting, MAX_WAITING).await > 0 {
-        tokio::time::sleep_until(next).await;
-        // Whoever came while we waited is taken along.
-        while let Ok(more) = inbox.try_recv() {
-            waiting.push(more);
+    loop {
+        let batch = gather(&mut inbox, next).await;
+        if batch.is_empty() {
+            return;
         }
         next = Instant::now() + PACE;
-        let batch = std::mem::take(&mut waiting);
         record(&sequencer, &signer, batch).await;
     }
+}
+
+/// Whoever waits at `not_before`, as far as one record holds them; nobody when the queue has ended.
+async fn gather(inbox: &mut mpsc::Receiver<Waiting>, not_before: Instant) -> Vec<Waiting> {
+    let mut waiting = Vec::new();
+    if inbox.recv_many(&mut waiting, MAX_HEADS).await == 0 {
+        return waiting;
+    }
+    tokio::time::sleep_until(not_before).await;
+    while waiting.len() < MAX_HEADS
+        && let Ok(more) = inbox.try_recv()
+    {
+        waiting.push(more);
+    }
+    waiting
 }
 
 /// One record over all heads, then the cosignatures.
@@ -229,13 +241,17 @@ fn answer(
 
 /// The shortest time between two records.
 const PACE: Duration = Duration::from_secs(1);
+/// Heads in one record: even with the longest of names they stay below what a record may have.
+const MAX_HEADS: usize = 128;
 /// Enforcers that may wait at once.
 const MAX_WAITING: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authority::change::{Change, Decision};
+    use agentca_auditlog::merkle::empty_root;
+
+    use crate::authority::change::{AddEnforcer, Change, Decision, EnforcerKeys, LogChoice};
     use crate::testing::Made;
 
     struct Fail;
@@ -248,6 +264,94 @@ mod tests {
         }
     }
 
+    type Answer = oneshot::Receiver<Result<Witnessed, WitnessError>>;
+
+    fn signer(made: &Made) -> NoteSigner {
+        let key = made.keys.witness.key.clone();
+        NoteSigner::new("example.org/ca/witness", SignatureType::Cosignature, key).unwrap()
+    }
+
+    /// Adds an enforcer that has no certificate yet.
+    fn add(made: &Made, sequencer: &Sequencer, number: u32) -> (Handle, LogOrigin) {
+        let name = format!("{number:0>64}");
+        let enforcer = Handle {
+            environment: "e".repeat(64).parse().unwrap(),
+            name: name.parse().unwrap(),
+        };
+        let key = |kind: u8| {
+            let mut key = [kind; 32];
+            key[..4].copy_from_slice(&number.to_be_bytes());
+            key
+        };
+        let added = sequencer.submit(AddEnforcer {
+            caller: made.admin.clone(),
+            enforcer: enforcer.clone(),
+            dns: Vec::new(),
+            ip: Vec::new(),
+            keys: EnforcerKeys {
+                tls: key(1),
+                log: key(2),
+                response: key(3),
+            },
+            log: LogChoice::Keep,
+            issuers: vec![vec![1]],
+        });
+        (enforcer, added.unwrap().outcome)
+    }
+
+    fn ask((enforcer, origin): &(Handle, LogOrigin), size: u64) -> (Waiting, Answer) {
+        let head = ProvenHead {
+            enforcer: enforcer.clone(),
+            origin: origin.clone(),
+            from: (0, empty_root()),
+            to: (size, [1; 32]),
+            stale_after_ms: Some(u64::MAX),
+        };
+        let (reply, answer) = oneshot::channel();
+        (Waiting { head, reply }, answer)
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_twice_hears_what_will_be_held() {
+        let made = Made::new(drop);
+        let sequencer = made.sequencer(Vec::new());
+        let edge = add(&made, &sequencer, 1);
+        let (first, answered) = ask(&edge, 5);
+        let (second, again) = ask(&edge, 7);
+        record(&sequencer, &signer(&made), vec![first, second]).await;
+        let answered = answered.await.unwrap().unwrap();
+        assert!(
+            matches!(answered, Witnessed::Cosigned(_, 5)),
+            "{answered:?}"
+        );
+        assert_eq!(again.await.unwrap().unwrap(), Witnessed::Held(5));
+    }
+
+    #[tokio::test]
+    async fn however_many_wait_each_record_holds_its_heads() {
+        let made = Made::new(drop);
+        let sequencer = made.sequencer(Vec::new());
+        let (queue, mut inbox) = mpsc::channel(MAX_WAITING);
+        let mut answers = Vec::new();
+        for number in 0..1_000 {
+            let (waiting, answer) = ask(&add(&made, &sequencer, number), 1);
+            queue.try_send(waiting).unwrap();
+            answers.push(answer);
+        }
+        drop(queue);
+        loop {
+            let batch = gather(&mut inbox, Instant::now()).await;
+            if batch.is_empty() {
+                break;
+            }
+            record(&sequencer, &signer(&made), batch).await;
+        }
+        for answer in answers {
+            let answer = answer.await.unwrap().unwrap();
+            assert!(matches!(answer, Witnessed::Cosigned(_, 1)), "{answer:?}");
+        }
+    }
+
     #[tokio::test]
     async fn a_refusal_is_passed_on_as_it_is() {
         let made = Made::new(drop);
@@ -256,9 +360,7 @@ mod tests {
         std::thread::spawn(move || failing.submit(Fail).map(drop))
             .join()
             .unwrap_err();
-        let key = made.keys.witness.key.clone();
-        let name = "example.org/ca/witness";
-        let signer = NoteSigner::new(name, SignatureType::Cosignature, key).unwrap();
+        let signer = signer(&made);
         let mut answers = Vec::new();
         let mut batch = Vec::new();
         for enforcer in ["edge-1", "edge-2"] {

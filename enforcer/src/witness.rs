@@ -78,24 +78,15 @@ impl Witness {
         self.remember(&floor).await?;
         let own = publish(&self.log).await?;
         let mut client = FeedClient::new(channel);
-        let response = self.ask(&mut client, &own, &floor).await?;
-        // Answered with what is held: another size than we thought is the case after a restart.
-        let response = if response.cosignature.is_empty() {
-            if response.held_size > own.checkpoint.size {
-                let (held, size) = (response.held_size, own.checkpoint.size);
-                return Err(WitnessError::WentBack { held, size });
+        for _ in 0..ATTEMPTS {
+            let asked = self.held.load(Ordering::Acquire);
+            let response = self.ask(&mut client, &own, &floor).await?;
+            match judge(&response, asked, own.checkpoint.size)? {
+                Answer::Cosigned => return self.confirm(&own, &floor, &response).await,
+                Answer::HeldAt(size) => self.held.store(size, Ordering::Release),
             }
-            self.held.store(response.held_size, Ordering::Release);
-            self.ask(&mut client, &own, &floor).await?
-        } else {
-            response
-        };
-        if response.cosignature.is_empty() {
-            return Err(WitnessError::Refused {
-                held: response.held_size,
-            });
         }
-        self.confirm(&own, &floor, &response).await
+        Err(WitnessError::Unsettled)
     }
 
     /// Whether the feed is connected and verified right now.
@@ -206,6 +197,31 @@ impl Witness {
     }
 }
 
+/// What the witness answered.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Cosigned,
+    /// It holds another size than we thought: so after a restart, and when an earlier ask of ours that was
+    /// given up is recorded after all. A proof from there is asked for.
+    HeldAt(u64),
+}
+
+/// Judges the answer to an ask that proved `size` records to extend `asked`. It is a refusal only when that
+/// is the very size that is held.
+fn judge(response: &WitnessResponse, asked: u64, size: u64) -> Result<Answer, WitnessError> {
+    let held = response.held_size;
+    if !response.cosignature.is_empty() {
+        return Ok(Answer::Cosigned);
+    }
+    if held > size {
+        return Err(WitnessError::WentBack { held, size });
+    }
+    if held == asked {
+        return Err(WitnessError::Refused { held });
+    }
+    Ok(Answer::HeldAt(held))
+}
+
 /// A checkpoint over everything durable.
 async fn publish(log: &Arc<Log>) -> Result<Arc<SignedCheckpoint>, WitnessError> {
     let log = Arc::clone(log);
@@ -230,6 +246,8 @@ pub(crate) enum WitnessError {
     Status(#[from] tonic::Status),
     #[error("the witness did not answer in time")]
     TimedOut,
+    #[error("what the witness holds of this log changed with every ask")]
+    Unsettled,
     #[error("the cosignature cannot be believed: {0}")]
     Cosignature(NoteError),
     #[error("the witness's certificate cannot be believed: {0}")]
@@ -252,6 +270,8 @@ impl WitnessError {
 
 /// From one confirmation to the next.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
+/// How often one head is asked for.
+const ATTEMPTS: u32 = 3;
 const RETRY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -267,6 +287,24 @@ mod tests {
     use crate::testing;
 
     const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn only_a_proof_from_what_is_held_can_be_refused() {
+        let answer = |cosignature: &str, held_size| WitnessResponse {
+            cosignature: cosignature.to_owned(),
+            held_size,
+            ..WitnessResponse::default()
+        };
+        assert_eq!(judge(&answer("x", 9), 4, 9).unwrap(), Answer::Cosigned);
+        // Another ask of ours came in between.
+        assert_eq!(judge(&answer("", 7), 4, 9).unwrap(), Answer::HeldAt(7));
+        assert_eq!(judge(&answer("", 2), 4, 9).unwrap(), Answer::HeldAt(2));
+        let refused = judge(&answer("", 4), 4, 9).unwrap_err();
+        assert!(matches!(refused, WitnessError::Refused { held: 4 }));
+        let back = judge(&answer("", 10), 4, 9).unwrap_err();
+        assert!(matches!(back, WitnessError::WentBack { held: 10, size: 9 }));
+        assert!(back.is_refusal() && refused.is_refusal());
+    }
 
     #[tokio::test]
     async fn the_floor_stays_among_the_newest_records_while_the_authority_is_away() {

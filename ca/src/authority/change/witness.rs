@@ -55,11 +55,14 @@ impl Change for Witness {
         for head in self.heads {
             let verdict = match state.enforcer(&head.enforcer) {
                 Some(known) if !known.removed && known.log_origin == head.origin => {
-                    let twice = heads.iter().any(|other| other.origin == head.origin);
-                    if twice || (known.held.size, known.held.root) != head.from {
-                        WitnessVerdict::Held(known.held.size)
-                    } else {
-                        WitnessVerdict::Recorded
+                    // Its own earlier ask, given up and asked again: what will be held is what counts.
+                    let earlier = heads.iter().find(|other| other.origin == head.origin);
+                    match earlier {
+                        Some(earlier) => WitnessVerdict::Held(earlier.size),
+                        None if (known.held.size, known.held.root) != head.from => {
+                            WitnessVerdict::Held(known.held.size)
+                        }
+                        None => WitnessVerdict::Recorded,
                     }
                 }
                 _ => WitnessVerdict::Retired,
