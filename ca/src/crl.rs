@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use agentca_identity::profile::RevocationReason;
 use agentca_identity::profile::crl::{CrlTemplate, sign_crl};
 use agentca_identity::serial::Serial;
 use agentca_identity::time::Timestamp;
@@ -25,9 +24,13 @@ use crate::authority::sequencer::Sequencer;
 use crate::authority::state::{EndedCertificate, REMEMBERED};
 use crate::mint::Mint;
 
-/// The CRLs that are published now, by shard.
+/// The CRLs that are published, by shard.
 #[derive(Debug, Default)]
-pub struct Shelf(RwLock<HashMap<u16, Published>>);
+pub struct Shelf {
+    now: RwLock<HashMap<u16, Published>>,
+    /// The last lists of CAs that have ended: they say nothing new, and whoever still asks gets them.
+    past: RwLock<HashMap<u16, Published>>,
+}
 
 /// A published CRL.
 #[derive(Clone, Debug)]
@@ -45,33 +48,35 @@ pub struct Published {
 }
 
 impl Shelf {
-    /// The CRL of a shard.
+    /// The CRL of a shard, if need be the last of a CA that has ended.
     pub fn find(&self, shard: u16) -> Option<Published> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&shard)
-            .cloned()
+        [&self.now, &self.past].into_iter().find_map(|shelf| {
+            let shelf = shelf.read().unwrap_or_else(PoisonError::into_inner);
+            shelf.get(&shard).cloned()
+        })
     }
 
-    /// Every published CRL.
+    /// Every CRL of a CA that has not ended.
     pub fn all(&self) -> BTreeMap<u16, Published> {
-        let shelf = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let shelf = self.now.read().unwrap_or_else(PoisonError::into_inner);
         shelf
             .iter()
             .map(|(shard, published)| (*shard, published.clone()))
             .collect()
     }
 
-    fn remove(&self, shard: u16) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&shard);
+    fn retire(&self, shard: u16) {
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = now.remove(&shard) {
+            self.past
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(shard, last);
+        }
     }
 
     pub(crate) fn put(&self, shard: u16, published: Published) {
-        self.0
+        self.now
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(shard, published);
@@ -110,14 +115,7 @@ impl Publisher {
         in_use: BTreeSet<u16>,
         first: oneshot::Sender<()>,
     ) {
-        let mut shards: BTreeMap<u16, Arc<Revoked>> = in_use
-            .into_iter()
-            .map(|shard| (shard, Arc::default()))
-            .collect();
-        self.follow_issuers(&mut shards);
-        revoked
-            .into_iter()
-            .for_each(|ended| add(&mut shards, ended));
+        let mut shards = self.begin(revoked, in_use);
         let mut dirty: BTreeSet<u16> = shards.keys().copied().collect();
         let mut first = Some(first);
         let mut tidied = Instant::now();
@@ -153,6 +151,21 @@ impl Publisher {
         }
     }
 
+    /// What is revoked in each shard of a CA that has not ended.
+    fn begin(
+        &self,
+        revoked: Vec<EndedCertificate>,
+        in_use: BTreeSet<u16>,
+    ) -> BTreeMap<u16, Arc<Revoked>> {
+        let shards = in_use.into_iter().map(|shard| (shard, Arc::default()));
+        let mut shards = shards.collect();
+        revoked
+            .into_iter()
+            .for_each(|ended| add(&mut shards, ended));
+        self.follow_issuers(&mut shards);
+        shards
+    }
+
     /// A new issuing CA brings shards, and one that ended takes its own along: nothing that it signed
     /// counts any more.
     fn follow_issuers(&self, shards: &mut BTreeMap<u16, Arc<Revoked>>) {
@@ -165,7 +178,7 @@ impl Publisher {
         shards.retain(|shard, _| {
             let stands = standing.iter().any(|issuer| issuer.owns(*shard));
             if !stands {
-                self.shelf.remove(*shard);
+                self.shelf.retire(*shard);
             }
             stands
         });
@@ -228,10 +241,8 @@ impl Publisher {
             .last()
             .ok_or_else(|| PublishError::Sign("it was not announced".into()))?;
         let signing = tokio::task::spawn_blocking(move || {
-            let revoked = revoked.values().filter_map(|ended| {
-                let reason = RevocationReason::from_code(ended.reason).ok()?;
-                Some((ended.serial, ended.at, reason))
-            });
+            let revoked = revoked.values();
+            let revoked = revoked.map(|ended| (ended.serial, ended.at, ended.reason));
             let template = CrlTemplate {
                 number,
                 this_update,
@@ -321,3 +332,48 @@ const LOOK: Duration = Duration::from_secs(10);
 const TIDY: Duration = Duration::from_secs(60);
 /// After how long a failed list is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use agentca_identity::profile::RevocationReason;
+
+    use super::*;
+    use crate::testing::Made;
+
+    #[test]
+    fn an_ended_ca_brings_no_shard_back_and_its_last_list_stays() {
+        let made = Made::new(drop);
+        let shelf = Arc::<Shelf>::default();
+        let publisher = Publisher {
+            sequencer: Arc::new(made.sequencer(Vec::new())),
+            mint: Arc::new(made.mint(1)),
+            shelf: Arc::clone(&shelf),
+            ended: mpsc::unbounded_channel().1,
+        };
+        let now = Timestamp::now();
+        let ended = |shard| EndedCertificate {
+            serial: Serial::generate(),
+            at: now,
+            reason: RevocationReason::KeyCompromise,
+            not_after: now,
+            shard: Some(shard),
+        };
+        // No CA that stands has shard 1024.
+        let revoked = vec![ended(0), ended(1024)];
+        let mut shards = publisher.begin(revoked, BTreeSet::from([1024]));
+        assert_eq!(shards.keys().copied().collect::<Vec<_>>(), [0]);
+        let last = Published {
+            der: Bytes::from_static(b"last"),
+            number: 7,
+            this_update: now,
+            next_update: now,
+            entries: 1,
+        };
+        shelf.put(1024, last);
+        shards.insert(1024, Arc::default());
+        publisher.follow_issuers(&mut shards);
+        assert!(!shards.contains_key(&1024));
+        assert_eq!(shelf.find(1024).unwrap().number, 7);
+        assert!(!shelf.all().contains_key(&1024));
+    }
+}

@@ -163,8 +163,8 @@ pub struct Ended {
     pub record: u64,
     /// Since when.
     pub at: Timestamp,
-    /// RFC 5280 section 5.3.1 code.
-    pub reason: u8,
+    /// Why.
+    pub reason: RevocationReason,
 }
 
 /// The chain of status records of one environment.
@@ -209,8 +209,8 @@ pub struct EndedCertificate {
     pub serial: Serial,
     /// Since when.
     pub at: Timestamp,
-    /// RFC 5280 section 5.3.1 code.
-    pub reason: u8,
+    /// Why.
+    pub reason: RevocationReason,
     /// After this it needs no entry.
     pub not_after: Timestamp,
     /// The CRL shard it names; none for signers, which no CRL lists.
@@ -407,10 +407,6 @@ impl Restriction {
 
 impl Ended {
     pub(super) fn new(record: u64, at: Timestamp, reason: RevocationReason) -> Self {
-        Self {
-            record,
-            at,
-            reason: reason.code(),
-        }
+        Self { record, at, reason }
     }
 }

@@ -142,7 +142,9 @@ fn write_agent(state: &State, handle: &Handle, agent: &Agent) -> proto::Agent {
             not_before: issued.facts.not_before.millis(),
             not_after: issued.facts.not_after.millis(),
             revoked: issued.ended.is_some(),
-            reason: issued.ended.map_or(0, |ended| u32::from(ended.reason)),
+            reason: issued
+                .ended
+                .map_or(0, |ended| u32::from(ended.reason.code())),
             record: issued.record,
             scopes: rights.scopes.iter().map(ToString::to_string).collect(),
             trust: u32::from(u8::from(rights.trust)),
