@@ -8,7 +8,7 @@ use std::time::Duration;
 use agentca_identity::certificate::{Certificate, ReadError};
 use agentca_identity::crypto::PublicKey;
 use agentca_identity::name::{DnsName, TrustDomain};
-use agentca_identity::spiffe::{LogOrigin, OriginError};
+use agentca_identity::spiffe::{LogOrigin, OriginError, SpiffeId};
 use agentca_identity::time::Timestamp;
 
 use crate::authority::change::{AnnounceSigner, RenewOwn, SignedCredential};
@@ -27,7 +27,7 @@ pub struct Own {
     /// What it serves with.
     pub certificate: Arc<ServerCertificate>,
     /// Where they lie.
-    pub folder: KeyFolder,
+    pub folder: Arc<KeyFolder>,
     /// Of its TLS.
     pub server: Credential,
     /// Of its log.
@@ -36,9 +36,22 @@ pub struct Own {
     pub witness: Credential,
     /// The names in the next one of its TLS.
     pub hosts: (Vec<DnsName>, Vec<IpAddr>),
+    /// What is recorded and could not be written: it is not made again for that.
+    pub unwritten: Unwritten,
     /// Looks after the CAs above them.
     pub rotation: Rotation,
 }
+
+/// Renewed certificates that are recorded, and not yet in their files.
+#[derive(Debug, Default)]
+pub struct Unwritten {
+    server: Option<Chain>,
+    log: Option<Chain>,
+    witness: Option<Chain>,
+}
+
+/// Leaf, then intermediate, DER.
+type Chain = Vec<Vec<u8>>;
 
 /// Why it was not renewed.
 #[derive(Debug, thiserror::Error)]
@@ -71,15 +84,20 @@ impl Own {
     pub async fn run(mut self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            self.rotate(Timestamp::now()).await;
-            if let Err(error) = self.renew_if_near(Timestamp::now()).await {
-                tracing::error!(%error, "a certificate of the authority's own was not renewed");
-            }
+            self.look(Timestamp::now()).await;
+        }
+    }
+
+    /// Renews what is due at `now`. What fails is said, and tried again at the next look.
+    pub async fn look(&mut self, now: Timestamp) {
+        self.rotate(now).await;
+        for error in self.renew_if_near(now).await {
+            tracing::error!(%error, "a certificate of the authority's own was not renewed");
         }
     }
 
     /// Prepares and takes into use the CAs that are due at `now`. What certifies goes on meanwhile.
-    pub async fn rotate(&mut self, now: Timestamp) {
+    async fn rotate(&mut self, now: Timestamp) {
         let Authority {
             mint,
             sequencer,
@@ -93,29 +111,34 @@ impl Own {
             shelf,
             folder,
         };
-        if let Err(error) = self.rotation.look(means, now).await {
+        for error in self.rotation.look(means, now).await {
             tracing::error!(%error, "a CA of the authority has no successor yet");
         }
     }
 
-    /// Renews what has a third of its life left at `now`.
-    pub async fn renew_if_near(&mut self, now: Timestamp) -> Result<(), RenewalError> {
-        if is_near(&self.log, now)? {
-            self.renew_log().await?;
-        }
-        if is_near(&self.witness, now)? {
-            self.renew_witness().await?;
-        }
-        if is_near(&self.server, now)? {
-            self.renew_server().await?;
-        }
-        Ok(())
+    /// Renews what has a third of its life left at `now`, each whatever becomes of the others.
+    async fn renew_if_near(&mut self, now: Timestamp) -> Vec<RenewalError> {
+        let mut failed = Vec::new();
+        failed.extend(self.renew_log(now).await.err());
+        failed.extend(self.renew_witness(now).await.err());
+        failed.extend(self.renew_server(now).await.err());
+        failed
     }
 
-    async fn renew_log(&mut self) -> Result<(), RenewalError> {
-        let origin = LogOrigin::authority(self.trust_domain()?);
-        let chain = self.announce(origin, self.log.key.public_key()).await?;
+    async fn renew_log(&mut self, now: Timestamp) -> Result<(), RenewalError> {
+        if !is_near(&self.log, now)? {
+            return Ok(());
+        }
+        let chain = match self.unwritten.log.clone() {
+            Some(chain) => chain,
+            None => {
+                let origin = LogOrigin::authority(self.trust_domain()?);
+                self.announce(origin, self.log.key.public_key()).await?
+            }
+        };
+        self.unwritten.log = Some(chain.clone());
         self.folder.replace_chain(KeyName::Log, &chain)?;
+        self.unwritten.log = None;
         self.authority
             .signers
             .renew(|signers| signers.log.clone_from(&chain));
@@ -124,10 +147,20 @@ impl Own {
     }
 
     /// Enforcers hear of it with the next cosignature, and announce it in their own logs.
-    async fn renew_witness(&mut self) -> Result<(), RenewalError> {
-        let origin = LogOrigin::witness(self.trust_domain()?)?;
-        let chain = self.announce(origin, self.witness.key.public_key()).await?;
+    async fn renew_witness(&mut self, now: Timestamp) -> Result<(), RenewalError> {
+        if !is_near(&self.witness, now)? {
+            return Ok(());
+        }
+        let chain = match self.unwritten.witness.clone() {
+            Some(chain) => chain,
+            None => {
+                let origin = LogOrigin::witness(self.trust_domain()?)?;
+                self.announce(origin, self.witness.key.public_key()).await?
+            }
+        };
+        self.unwritten.witness = Some(chain.clone());
         self.folder.replace_chain(KeyName::Witness, &chain)?;
+        self.unwritten.witness = None;
         self.authority
             .signers
             .renew(|signers| signers.witness.clone_from(&chain));
@@ -136,11 +169,7 @@ impl Own {
     }
 
     /// A signer goes on with its key; its next certificate is announced in the log itself.
-    async fn announce(
-        &self,
-        origin: LogOrigin,
-        key: &PublicKey,
-    ) -> Result<Vec<Vec<u8>>, RenewalError> {
+    async fn announce(&self, origin: LogOrigin, key: &PublicKey) -> Result<Chain, RenewalError> {
         let Authority {
             mint, sequencer, ..
         } = &*self.authority;
@@ -162,23 +191,37 @@ impl Own {
         sequencer.read(|state, _| state.trust_domain().clone())
     }
 
-    async fn renew_server(&mut self) -> Result<(), RenewalError> {
+    async fn renew_server(&mut self, now: Timestamp) -> Result<(), RenewalError> {
+        if !is_near(&self.server, now)? {
+            return Ok(());
+        }
+        let chain = match self.unwritten.server.clone() {
+            Some(chain) => chain,
+            None => self.certify_server().await?,
+        };
+        self.unwritten.server = Some(chain.clone());
+        self.folder.replace_chain(KeyName::Server, &chain)?;
+        self.unwritten.server = None;
+        self.certificate.replace(&chain, &self.server.key)?;
+        self.server.chain = chain;
+        tracing::info!("the authority's certificate was renewed");
+        Ok(())
+    }
+
+    async fn certify_server(&self) -> Result<Chain, RenewalError> {
         let (dns, ip) = self.hosts.clone();
         let trust_domain = self.trust_domain()?;
         let key = self.server.key.public_key();
+        let subject = SpiffeId::Authority {
+            trust_domain: trust_domain.clone(),
+        };
         let minted = self.authority.mint.authority(trust_domain, dns, ip, key)?;
-        let subject = minted.certificate.id().ok_or(RenewalError::Empty)?;
         let credential = SignedCredential::new(subject, &minted, None);
         let submitted = self.authority.sequencer.submit(RenewOwn { credential })?;
         if let Some(index) = submitted.last() {
             self.authority.sequencer.durable(index).await?;
         }
-        let chain = minted.chain();
-        self.folder.replace_chain(KeyName::Server, &chain)?;
-        self.certificate.replace(&chain, &self.server.key)?;
-        self.server.chain = chain;
-        tracing::info!(until = %minted.facts.not_after, "the authority's certificate was renewed");
-        Ok(())
+        Ok(minted.chain())
     }
 }
 
@@ -193,3 +236,68 @@ fn is_near(credential: &Credential, now: Timestamp) -> Result<bool, RenewalError
 
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use agentca_identity::chain::TrustAnchor;
+
+    use super::*;
+    use crate::testing::Made;
+    use crate::tls;
+
+    fn own(made: &Made) -> Own {
+        let authority = Arc::new(made.authority());
+        let keys = &made.keys;
+        let anchor = TrustAnchor::from_root_der(keys.root.der()).unwrap();
+        anchor
+            .learn_pen(keys.signer.current().certificate().der())
+            .unwrap();
+        let server = tls::server_config(anchor, &keys.server.chain, &keys.server.key).unwrap();
+        Own {
+            authority,
+            certificate: server.certificate,
+            folder: Arc::new(KeyFolder::new(&made.data(), None)),
+            server: keys.server.clone(),
+            log: keys.log.clone(),
+            witness: keys.witness.clone(),
+            hosts: crate::init::server_hosts(&[]),
+            unwritten: Unwritten::default(),
+            rotation: Rotation {
+                pen: keys.pen,
+                root_end: keys.root.not_after(),
+                warned: [None; 2],
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_recorded_once_and_keeps_nothing_waiting() {
+        let made = Made::new(drop);
+        let mut own = own(&made);
+        let before = (own.log.chain.clone(), own.witness.chain.clone());
+        // A file cannot take the place of a folder with something in it.
+        let path = made.data().join("keys/log.crt");
+        let aside = made.data().join("keys/aside");
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::create_dir_all(path.join("in-the-way")).unwrap();
+        let near = Certificate::parse(&own.log.chain[0]).unwrap().not_after();
+        let records = |own: &Own| {
+            let read = own.authority.sequencer.read(|state, _| state.applied());
+            read.unwrap()
+        };
+        let first = records(&own);
+        let failed = own.renew_if_near(near).await;
+        assert!(matches!(failed[..], [RenewalError::Key(_)]), "{failed:?}");
+        assert_eq!(own.log.chain, before.0);
+        assert_ne!(own.witness.chain, before.1);
+        assert_eq!(records(&own), first + 3, "all three are recorded");
+        // At that time they are all due again; of the log only the writing is.
+        let failed = own.renew_if_near(near).await;
+        assert_eq!((failed.len(), records(&own)), (1, first + 5));
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        assert!(own.renew_if_near(near).await.is_empty());
+        assert_eq!(records(&own), first + 7);
+        assert_ne!(own.log.chain, before.0);
+    }
+}

@@ -8,6 +8,7 @@
 //! The root's key is needed for a moment only, in `keys/root.key`. While it is kept elsewhere, nothing is
 //! made, and this is said until it comes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentca_identity::crypto::{CryptoError, KeyKind, PrivateKey, PublicKey};
@@ -30,8 +31,10 @@ use crate::mint::Mint;
 pub struct Rotation {
     /// The number in every certificate's OIDs.
     pub pen: Pen,
-    /// When it was said last that the root's key is missing.
-    pub warned: Option<Instant>,
+    /// When the root ends: what ends with it has no successor under it.
+    pub root_end: Timestamp,
+    /// When it was said last that the root's key is missing, for the issuing CA and the CA of signers.
+    pub warned: [Option<Instant>; 2],
 }
 
 /// What it works with.
@@ -44,7 +47,7 @@ pub struct Means<'a> {
     /// What CRLs there are.
     pub shelf: &'a Shelf,
     /// Where keys lie.
-    pub folder: &'a KeyFolder,
+    pub folder: &'a Arc<KeyFolder>,
 }
 
 /// Why a CA has no successor yet.
@@ -62,21 +65,27 @@ pub enum RotationError {
     /// It cannot be recorded.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A task of ours failed.
+    #[error("a task failed")]
+    Task,
     /// A line is full.
     #[error("a line of CAs ends with its {MOST}th: make a new authority")]
     Full,
 }
 
 /// How a line makes the next.
+#[derive(Debug)]
 struct Kind {
     what: &'static str,
+    /// Its place in [`Rotation::warned`].
+    place: usize,
     name: fn(Number) -> KeyName,
     template: fn(TrustDomain, &PublicKey, Validity) -> Template,
 }
 
 impl Rotation {
-    /// Makes, announces and takes into use what is due at `now`.
-    pub async fn look(&mut self, means: Means<'_>, now: Timestamp) -> Result<(), RotationError> {
+    /// Makes, announces and takes into use what is due at `now`. What fails keeps nothing else waiting.
+    pub async fn look(&mut self, means: Means<'_>, now: Timestamp) -> Vec<RotationError> {
         let Means {
             mint,
             sequencer,
@@ -84,38 +93,46 @@ impl Rotation {
             folder,
         } = means;
         let (issuing, signer) = (&*mint.issuing, &*mint.signer);
-        self.prepare(issuing, &ISSUING, folder, now)?;
-        self.prepare(signer, &SIGNER, folder, now)?;
-        announce(sequencer, issuing, now).await?;
-        let published = |next: &Generation| {
-            let mut shards = mint.shards_of(next);
-            shards.all(|shard| shelf.find(shard).is_some())
-        };
-        take_into_use(issuing, &ISSUING, now, published);
+        let mut failed = Vec::new();
+        failed.extend(self.prepare(issuing, &ISSUING, folder, now).await.err());
+        failed.extend(self.prepare(signer, &SIGNER, folder, now).await.err());
+        match announce(sequencer, issuing, now).await {
+            Ok(()) => {
+                let published = |next: &Generation| {
+                    let mut shards = mint.shards_of(next);
+                    shards.all(|shard| shelf.find(shard).is_some())
+                };
+                take_into_use(issuing, &ISSUING, now, published);
+            }
+            Err(error) => failed.push(error),
+        }
         take_into_use(signer, &SIGNER, now, |_| true);
-        Ok(())
+        failed
     }
 
-    fn prepare(
+    async fn prepare(
         &mut self,
         line: &Line,
-        kind: &Kind,
-        folder: &KeyFolder,
+        kind: &'static Kind,
+        folder: &Arc<KeyFolder>,
         now: Timestamp,
     ) -> Result<(), RotationError> {
         let newest = line.newest();
-        if !newest.is_near(now) {
+        // What ends with the root has no successor under it.
+        if !newest.is_near(now) || newest.certificate().not_after() >= self.root_end {
             return Ok(());
         }
-        let Some(root) = folder.read_root(self.pen)? else {
+        let (folder, pen, last) = (Arc::clone(folder), self.pen, newest.number);
+        // To open an encrypted key takes its time.
+        let making = tokio::task::spawn_blocking(move || {
+            let root = folder.read_root(pen)?;
+            root.map(|root| make(&root, kind, last, &folder, now))
+                .transpose()
+        });
+        let Some(next) = making.await.map_err(|_| RotationError::Task)?? else {
             self.miss_root(kind, &newest);
             return Ok(());
         };
-        // What ends with the root has no successor under it.
-        if newest.certificate().not_after() >= root.certificate().not_after() {
-            return Ok(());
-        }
-        let next = make(&root, kind, newest.number, folder, now)?;
         tracing::info!(
             number = next.number,
             until = %next.certificate().not_after(),
@@ -128,10 +145,13 @@ impl Rotation {
 
     /// Said once an hour.
     fn miss_root(&mut self, kind: &Kind, newest: &Generation) {
-        if self.warned.is_some_and(|at| at.elapsed() < REMIND) {
+        let Some(warned) = self.warned.get_mut(kind.place) else {
+            return;
+        };
+        if warned.is_some_and(|at| at.elapsed() < REMIND) {
             return;
         }
-        self.warned = Some(Instant::now());
+        *warned = Some(Instant::now());
         tracing::warn!(
             until = %newest.certificate().not_after(),
             "the {} needs a successor: put root.key into keys/ until it is made",
@@ -202,11 +222,13 @@ fn take_into_use(line: &Line, kind: &Kind, now: Timestamp, ready: impl Fn(&Gener
 
 const ISSUING: Kind = Kind {
     what: "issuing CA",
+    place: 0,
     name: KeyName::Issuing,
     template: Template::issuing_ca,
 };
 const SIGNER: Kind = Kind {
     what: "CA of signers",
+    place: 1,
     name: KeyName::Signer,
     template: Template::signer_ca,
 };
@@ -216,7 +238,6 @@ const REMIND: Duration = Duration::from_secs(3600);
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::Arc;
 
     use agentca_identity::chain::TrustAnchor;
     use agentca_identity::scope::ScopeSet;
@@ -233,7 +254,7 @@ mod tests {
         sequencer: Sequencer,
         mint: Mint,
         shelf: Shelf,
-        folder: KeyFolder,
+        folder: Arc<KeyFolder>,
         rotation: Rotation,
         anchor: TrustAnchor,
         made: Made,
@@ -246,10 +267,11 @@ mod tests {
                 sequencer: made.sequencer(Vec::new()),
                 mint: made.mint(2),
                 shelf: Shelf::default(),
-                folder: KeyFolder::new(&made.data(), None),
+                folder: Arc::new(KeyFolder::new(&made.data(), None)),
                 rotation: Rotation {
                     pen: made.keys.pen,
-                    warned: None,
+                    root_end: made.keys.root.not_after(),
+                    warned: [None; 2],
                 },
                 anchor: TrustAnchor::from_root_der(made.keys.root.der()).unwrap(),
                 made,
@@ -280,13 +302,18 @@ mod tests {
         }
 
         async fn look(&mut self, now: Timestamp) {
+            let failed = self.try_look(now).await;
+            assert!(failed.is_empty(), "{failed:?}");
+        }
+
+        async fn try_look(&mut self, now: Timestamp) -> Vec<RotationError> {
             let means = Means {
                 mint: &self.mint,
                 sequencer: &self.sequencer,
                 shelf: &self.shelf,
                 folder: &self.folder,
             };
-            self.rotation.look(means, now).await.unwrap();
+            self.rotation.look(means, now).await
         }
 
         /// After this share of the first CAs' life.
@@ -435,5 +462,30 @@ mod tests {
         assert_eq!(lab.mint.issuing.newest().certificate().not_after(), root);
         lab.look(root - Duration::from_secs(3_600)).await;
         assert_eq!(lab.mint.issuing.newest().number, 2);
+        // Nor is its key asked for.
+        lab.rotation.warned = [None; 2];
+        std::fs::remove_file(lab.key_file("root.key")).unwrap();
+        lab.look(root - Duration::from_secs(3_600)).await;
+        assert_eq!(lab.rotation.warned, [None; 2]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_cannot_go_on_keeps_no_other_waiting() {
+        let mut lab = Lab::new();
+        std::fs::create_dir(lab.key_file("issuing-2.crt")).unwrap();
+        let failed = lab.try_look(lab.after((2, 3))).await;
+        assert!(matches!(failed[..], [RotationError::Key(_)]), "{failed:?}");
+        assert_eq!(lab.mint.issuing.newest().number, 1);
+        assert_eq!(lab.mint.signer.newest().number, 2);
+        lab.try_look(lab.after((3, 4))).await;
+        assert_eq!(lab.certify(), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn each_line_says_that_the_roots_key_is_missing() {
+        let mut lab = Lab::new();
+        std::fs::remove_file(lab.key_file("root.key")).unwrap();
+        lab.look(lab.after((2, 3))).await;
+        assert!(lab.rotation.warned.iter().all(Option::is_some));
     }
 }

@@ -32,7 +32,7 @@ use crate::keys::{KeyError, KeyFolder, Keys, read_passphrase};
 use crate::metrics::Metrics;
 use crate::mint::Mint;
 use crate::pace::Pace;
-use crate::renewal::{self, RenewalError};
+use crate::renewal::{self, Unwritten};
 use crate::room::Room;
 use crate::rotation::Rotation;
 use crate::service::{AuthorityService, FeedService};
@@ -88,9 +88,6 @@ pub enum ServeError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The authority's own certificate cannot be renewed.
-    #[error(transparent)]
-    Renewal(#[from] RenewalError),
     /// An address cannot be listened on.
     #[error(
         "cannot listen on {address}: {source}; end whoever listens there, perhaps another `agentca \
@@ -242,18 +239,20 @@ impl Running {
         let mut own = renewal::Own {
             authority: Arc::clone(&self.authority),
             certificate: Arc::clone(&self.server.certificate),
-            folder: self.folder,
+            folder: Arc::new(self.folder),
             server: self.keys.server.clone(),
             log: self.keys.log.clone(),
             witness: self.keys.witness.clone(),
             hosts: crate::init::server_hosts(&self.config.dns),
+            unwritten: Unwritten::default(),
             rotation: Rotation {
                 pen: self.keys.pen,
-                warned: None,
+                root_end: self.keys.root.not_after(),
+                warned: [None; 2],
             },
         };
-        own.rotate(Timestamp::now()).await;
-        own.renew_if_near(Timestamp::now()).await?;
+        // Whatever cannot be renewed: an authority that serves can still revoke.
+        own.look(Timestamp::now()).await;
         self.tasks.spawn(own.run());
         let (stop, stopped) = watch::channel(());
         let mut serving = JoinSet::new();

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use agentca_auditlog::log::{Log, LogSigner};
+use agentca_auditlog::note::{NoteSigner, SignatureType};
 use agentca_auditlog::store::{FileId, FileStore, Store, StoreError};
 use agentca_identity::certificate::Certificate;
 use agentca_identity::spiffe::LogOrigin;
@@ -15,15 +16,19 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::authority::change::Caller;
-use crate::authority::core::Alarm;
+use crate::authority::core::{Alarm, Authority, SignerChains, Signers};
 use crate::authority::replay::replay;
 use crate::authority::sequencer::{Applied, Listener, Means, Sequencer};
 use crate::authority::state::State;
-use crate::config::Lifetimes;
+use crate::config::{Config, Lifetimes};
+use crate::feed::{Followers, Hub, Snapshots};
 use crate::init::{InitOptions, create};
-use crate::keys::{KeyFolder, Keys};
+use crate::keys::{Credential, KeyFolder, Keys};
+use crate::metrics::Metrics;
 use crate::mint::Mint;
+use crate::pace::Pace;
 use crate::room::Room;
+use crate::witness::WitnessQueue;
 
 /// What `init` made, with its log open and replayed.
 pub(crate) struct Made {
@@ -96,6 +101,48 @@ impl Made {
 
     pub(crate) fn sequencer(&self, listeners: Vec<Listener>) -> Sequencer {
         self.sequencer_with(listeners, Room::of(&self.data(), 0)).0
+    }
+
+    /// Everything that a service asks, with nothing running behind it.
+    pub(crate) fn authority(&self) -> Authority {
+        let sequencer = Arc::new(self.sequencer(Vec::new()));
+        let key = |credential: &Credential| credential.key.clone();
+        let signer = || {
+            let log = key(&self.keys.log);
+            NoteSigner::new(self.log.origin(), SignatureType::Ed25519, log).unwrap()
+        };
+        let witness = NoteSigner::new(
+            "example.org/ca/witness",
+            SignatureType::Cosignature,
+            key(&self.keys.witness),
+        )
+        .unwrap();
+        let signers = Signers {
+            log_origin: self.log.origin().to_owned(),
+            log_vkey: signer().verifier().to_string(),
+            witness_vkey: witness.verifier().to_string(),
+            chains: RwLock::new(SignerChains {
+                log: self.keys.log.chain.clone(),
+                witness: self.keys.witness.chain.clone(),
+            }),
+        };
+        let config = Config::load(&self.data()).unwrap();
+        Authority {
+            witness: WitnessQueue::new(Arc::clone(&sequencer), witness).0,
+            mint: Arc::new(self.mint(1)),
+            root: self.keys.root.der().to_vec(),
+            hub: Arc::new(Hub::new(Arc::clone(&self.log), signer(), &self.state)),
+            followers: Followers::default(),
+            snapshots: Snapshots::new().0,
+            shelf: Arc::default(),
+            metrics: Metrics::default(),
+            signers,
+            lifetimes: config.lifetimes,
+            limits: config.limits,
+            pace: Pace::new(16, 60),
+            alarm: Alarm::new().0,
+            sequencer,
+        }
     }
 
     /// With what is left for the log, and where the alarm rings.
