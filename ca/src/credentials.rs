@@ -162,6 +162,8 @@ pub(crate) struct Credential {
     pub(crate) root_pem: String,
     /// What the key is encrypted with.
     pub(crate) passphrase: Option<Zeroizing<String>>,
+    /// Where it lies.
+    pub(crate) folder: PathBuf,
 }
 
 impl Credential {
@@ -213,6 +215,7 @@ impl Credential {
             anchor,
             root_pem,
             passphrase,
+            folder: folder.to_owned(),
         })
     }
 

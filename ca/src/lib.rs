@@ -17,6 +17,7 @@ pub mod line;
 pub mod metrics;
 pub mod mint;
 pub mod pace;
+pub mod recover;
 pub mod renewal;
 pub mod room;
 pub mod rotation;

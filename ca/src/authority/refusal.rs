@@ -48,6 +48,12 @@ pub enum Refusal {
         /// What it could mean.
         candidates: Vec<Handle>,
     },
+    /// Without it nobody could administer.
+    #[error(
+        "certificate {0} is the last one in force of an admin, without it nobody could administer; renew it first \
+         (`agentca renew DIR`), or add another admin, then revoke it"
+    )]
+    LastAdmin(Serial),
     /// No agent has this owner.
     #[error("no agent belongs to `{0}`; `agentca agent list` shows owners")]
     UnknownOwner(String),
@@ -230,6 +236,7 @@ impl Refusal {
             | Self::EnforcerRemoved(_)
             | Self::Revoked(_)
             | Self::NotRevoked(_)
+            | Self::LastAdmin(_)
             | Self::OtherOwner { .. }
             | Self::NothingLeft(_)
             | Self::TooManyScopes(_)

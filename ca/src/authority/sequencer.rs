@@ -132,9 +132,8 @@ impl Sequencer {
         state: &mut State,
         change: C,
     ) -> Result<Submitted<C::Outcome>, Refusal> {
-        let room = &self.means.room;
-        if room.is_short() && !change.uses_reserve() {
-            return Err(Refusal::Reserved(room.reserve()));
+        if !change.uses_reserve() {
+            self.demand_room()?;
         }
         let decision = change.decide(state, clock(state))?;
         let mut records = Vec::with_capacity(decision.drafts.len());
@@ -160,6 +159,15 @@ impl Sequencer {
             records,
             statuses,
         })
+    }
+
+    /// Refuses while only the reserve is left.
+    pub fn demand_room(&self) -> Result<(), Refusal> {
+        let room = &self.means.room;
+        if room.is_short() {
+            return Err(Refusal::Reserved(room.reserve()));
+        }
+        Ok(())
     }
 
     /// Reads the state.

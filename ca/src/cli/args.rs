@@ -1,11 +1,13 @@
 //! What several commands take: where the authority is, an agent's name, durations, scopes.
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use agentca_identity::name::{Environment, Name};
+use agentca_identity::time::Timestamp;
 use clap::Args;
 
 use super::Failure;
@@ -56,15 +58,38 @@ impl Connection {
 
     /// The credential in use.
     pub(crate) fn credential(&self) -> Result<Credential, Failure> {
-        Ok(Credential::person(
-            self.credentials.as_deref(),
-            self.passphrase_file(),
-        )?)
+        let credential = Credential::person(self.credentials.as_deref(), self.passphrase_file())?;
+        warn_of_end(&credential, Timestamp::now());
+        Ok(credential)
     }
 
     pub(crate) fn passphrase_file(&self) -> Option<&Path> {
         self.passphrase_file.as_deref()
     }
+}
+
+/// Says that the credential ends soon: after that its person cannot even renew it.
+fn warn_of_end(credential: &Credential, now: Timestamp) {
+    let (begin, end) = (
+        credential.certificate.not_before(),
+        credential.certificate.not_after(),
+    );
+    if !ends_soon(begin, end, now) {
+        return;
+    }
+    // Nobody to tell is no reason to stop.
+    let _unheard = writeln!(
+        std::io::stderr(),
+        "warning: your certificate ends at {}; renew it with `agentca renew {}`",
+        end.rfc3339(),
+        credential.folder.display()
+    );
+}
+
+/// Whether less than a quarter of its life is left, and some of it.
+fn ends_soon(begin: Timestamp, end: Timestamp, now: Timestamp) -> bool {
+    let left = end.saturating_since(now);
+    !left.is_zero() && left < end.saturating_since(begin) / 4
 }
 
 /// An agent as people write it: `NAME` or `ENV/NAME`.
@@ -175,6 +200,21 @@ mod tests {
             "1 h",
         ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_quarter_of_a_life_is_soon() {
+        let begin = Timestamp::from_millis(1_800_000_000_000);
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        for (now, soon) in [
+            (0, false),
+            (75, false),
+            (76, true),
+            (99, true),
+            (100, false),
+        ] {
+            assert_eq!(ends_soon(begin, at(100), at(now)), soon, "{now}");
         }
     }
 

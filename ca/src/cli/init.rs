@@ -180,7 +180,8 @@ impl<'a> Place<'a> {
     }
 }
 
-fn write(
+/// A person's files, as they were made beside the authority's.
+pub(super) fn write(
     mut staging: Staging,
     made: &Initialised,
     key: &str,

@@ -145,10 +145,11 @@ Examples:
         #[command(subcommand)]
         command: enforcer::EnforcerCommand,
     },
-    /// Add people who may administer.
+    /// Add people who may administer, or let one back in.
     #[command(after_help = "\
-Example:
-  agentca person add bob --role responder --out ./bob")]
+Examples:
+  agentca person add bob --role responder --out ./bob
+  agentca person recover admin --data ./pki --out ./admin")]
     Person {
         #[command(subcommand)]
         command: person::PersonCommand,

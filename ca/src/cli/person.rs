@@ -1,4 +1,4 @@
-//! `agentca person add`.
+//! `agentca person`.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,15 +11,17 @@ use agentca_identity::spiffe::{Role, SpiffeId};
 use clap::{Args, Subcommand};
 
 use super::args::Connection;
-use super::{Failure, existing};
+use super::{Failure, existing, init};
 use crate::client::Client;
 use crate::credentials::{self, Holder, ROOT};
+use crate::keys::read_passphrase;
 use crate::staging::{Readers, Staging};
 
 /// What can be done about people.
 #[derive(Debug, Subcommand)]
 pub(super) enum PersonCommand {
     Add(AddArgs),
+    Recover(RecoverArgs),
 }
 
 /// Add a person and write their credential.
@@ -29,8 +31,10 @@ Examples:
   agentca person add bob --role responder --out ./bob
   agentca --credentials ./bob revoke support-01
 
-Roles: admin (everything but reading records), issuer, responder (revoke, restrict), auditor (read
-records). Writes person.key (0600), person.crt and ca.crt.")]
+Roles: admin adds people and enforcers, and does what issuer and responder do; issuer issues to agents
+and changes their grants; responder revokes and reinstates; auditor lists agents and enforcers, as
+everybody does (no command reads records over the network yet). Writes person.key (0600), person.crt
+and ca.crt.")]
 pub(super) struct AddArgs {
     /// The person.
     name: Name,
@@ -50,8 +54,58 @@ pub(super) struct AddArgs {
     force: bool,
 }
 
+/// Give a person every role and a new credential, on the authority's own machine.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  agentca person recover admin --data ./pki --out ./admin
+
+For when nobody has a credential left that is in force. Works on the folder that `agentca init` made,
+while `agentca serve` is not running, and asks nobody: whoever can read the keys there may do it. The
+log says so. Earlier certificates of the person stay as they are; revoke those that are lost.")]
+pub(super) struct RecoverArgs {
+    /// The person; a new one if there is none of that name.
+    name: Name,
+    /// The authority's folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The folder to write to.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Replace files that are there.
+    #[arg(long)]
+    force: bool,
+}
+
 pub(super) async fn run(command: &PersonCommand, connection: &Connection) -> Result<(), Failure> {
-    let PersonCommand::Add(args) = command;
+    match command {
+        PersonCommand::Add(args) => add(args, connection).await,
+        PersonCommand::Recover(args) => recover(args, connection),
+    }
+}
+
+fn recover(args: &RecoverArgs, connection: &Connection) -> Result<(), Failure> {
+    let passphrase_file = connection.passphrase_file();
+    let passphrase = passphrase_file
+        .map(read_passphrase)
+        .transpose()
+        .map_err(Failure::refused)?;
+    let files = credentials::person_files(passphrase_file.is_some());
+    let staging = Staging::prepare(&args.out, &files, existing(args.force))?;
+    let made = crate::recover::recover(&args.data, args.name.clone(), passphrase.clone())
+        .map_err(Failure::refused)?;
+    let key = credentials::key_text(&made.admin_key, passphrase.as_ref().map(|p| p.as_str()))?;
+    init::write(staging, &made, &key, passphrase_file)?;
+    let out = args.out.display();
+    writeln!(
+        std::io::stdout(),
+        "{} may do everything, with {out}\nuse it with `--credentials {out}` once `agentca serve` runs again",
+        made.admin,
+    )?;
+    Ok(())
+}
+
+async fn add(args: &AddArgs, connection: &Connection) -> Result<(), Failure> {
     let mut staging = Staging::prepare(
         &args.out,
         &credentials::person_files(false),

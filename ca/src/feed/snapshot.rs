@@ -1,13 +1,17 @@
 //! Snapshots: what an enforcer that has nothing begins with.
 //!
-//! A snapshot's bytes are durable before its record, and its record follows at once behind the last
-//! one that it covers. So it is built beside the sequencer and announced if nothing came in between;
-//! when others keep coming first, it is built once while they wait.
+//! A snapshot's record follows at once behind the last one that it covers. So it is built and written
+//! beside the sequencer, and announced if nothing came in between. When others keep coming first, it is
+//! made in memory while they wait, and written afterwards: nobody waits for the disk. What a crash
+//! leaves then is a record without its snapshot, which is as good as none, and another is made as soon
+//! as somebody needs it.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentca_auditlog::status::snapshot::{
     Snapshot, SnapshotAgent, SnapshotCertificate, SnapshotError,
@@ -84,13 +88,36 @@ pub async fn serve(
     folder: Arc<Path>,
     mut wishes: mpsc::UnboundedReceiver<Environment>,
 ) {
-    while let Some(environment) = wishes.recv().await {
-        let (sequencer, folder) = (Arc::clone(&sequencer), Arc::clone(&folder));
-        let made = tokio::task::spawn_blocking(move || make(&sequencer, &folder, &environment));
-        match made.await.unwrap_or(Err(MakeError::Task)) {
-            Ok(Some(mark)) => tracing::info!(covers = mark.covers, "a snapshot was written"),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "no snapshot was written"),
+    let mut wanted = BTreeSet::new();
+    loop {
+        if wanted.is_empty() {
+            let Some(environment) = wishes.recv().await else {
+                return;
+            };
+            wanted.insert(environment);
+        }
+        // However often it was asked for meanwhile, one is enough.
+        while let Ok(environment) = wishes.try_recv() {
+            wanted.insert(environment);
+        }
+        for environment in std::mem::take(&mut wanted) {
+            let (sequencer, folder, of) = (
+                Arc::clone(&sequencer),
+                Arc::clone(&folder),
+                environment.clone(),
+            );
+            let made = tokio::task::spawn_blocking(move || make(&sequencer, &folder, &of));
+            match made.await.unwrap_or(Err(MakeError::Task)) {
+                Ok(Some(mark)) => tracing::info!(covers = mark.covers, "a snapshot was written"),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, %environment, "no snapshot was written");
+                    wanted.insert(environment);
+                }
+            }
+        }
+        if !wanted.is_empty() {
+            tokio::time::sleep(RETRY).await;
         }
     }
 }
@@ -111,45 +138,57 @@ pub(crate) fn find(folder: &Path, environment: &Environment, mark: &SnapshotMark
     })
 }
 
-fn make(
+/// Makes one; none when the newest record is that of one already.
+pub(super) fn make(
     sequencer: &Sequencer,
     folder: &Path,
     environment: &Environment,
 ) -> Result<Option<SnapshotMark>, MakeError> {
-    for _ in 0..ATTEMPTS {
-        let Some(snapshot) = sequencer.read(|state, _| take(state, environment))? else {
-            return Ok(None);
-        };
-        let mark = write(folder, &snapshot)?;
-        if announce(sequencer, environment, mark)? == SnapshotVerdict::Announced {
+    sequencer.demand_room()?;
+    let Some(snapshot) = sequencer.read(|state, _| take(state, folder, environment))? else {
+        return Ok(None);
+    };
+    let mark = place(folder, environment, snapshot.number, |out| {
+        Ok(snapshot.write(out)?.0)
+    })?;
+    match announce(sequencer, environment, mark) {
+        Ok(SnapshotVerdict::Announced) => {
             tidy(folder, environment, mark.covers);
             return Ok(Some(mark));
         }
-        discard(folder, environment, mark.covers);
+        Ok(SnapshotVerdict::Overtaken) => discard(folder, environment, mark.covers),
+        Err(error) => {
+            discard(folder, environment, mark.covers);
+            return Err(error);
+        }
     }
-    // Others keep coming first: let them wait once.
-    let announced = sequencer.submit_after(|state| {
-        let snapshot = take(state, environment);
-        let mark = snapshot
-            .map(|snapshot| write(folder, &snapshot))
-            .transpose();
-        mark.map_err(|e| Refusal::Internal(e.to_string()))
-            .map(|mark| {
-                let SnapshotMark { covers, digest } = mark?;
-                Some(AnnounceSnapshot {
-                    environment: environment.clone(),
-                    covers,
-                    digest,
-                })
-            })
+    // Who came first once will come first again: they wait while it is made in memory, no longer.
+    let mut made = None;
+    sequencer.submit_after(|state| {
+        let Some(snapshot) = take(state, folder, environment) else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        let (digest, _) = snapshot
+            .write(&mut bytes)
+            .map_err(|e| Refusal::Internal(e.to_string()))?;
+        let covers = snapshot.number;
+        made = Some((SnapshotMark { covers, digest }, bytes));
+        Ok(Some(AnnounceSnapshot {
+            environment: environment.clone(),
+            covers,
+            digest,
+        }))
     })?;
-    let mark = sequencer.read(|state, _| state.chain(environment).and_then(|it| it.snapshot))?;
-    if announced.is_some()
-        && let Some(mark) = mark
-    {
-        tidy(folder, environment, mark.covers);
-    }
-    Ok(mark)
+    let Some((mark, bytes)) = made else {
+        return Ok(None);
+    };
+    place(folder, environment, mark.covers, |out| {
+        out.write_all(&bytes).map_err(SnapshotError::from)?;
+        Ok(mark.digest)
+    })?;
+    tidy(folder, environment, mark.covers);
+    Ok(Some(mark))
 }
 
 fn announce(
@@ -166,13 +205,12 @@ fn announce(
     Ok(sequencer.submit(change)?.outcome)
 }
 
-/// What stands in an environment; none when its newest record is a snapshot already.
-fn take(state: &State, environment: &Environment) -> Option<Snapshot> {
+/// What stands in an environment; none when its newest record is that of a snapshot that is there.
+fn take(state: &State, folder: &Path, environment: &Environment) -> Option<Snapshot> {
     let chain = state.chain(environment)?;
-    if chain
-        .snapshot
-        .is_some_and(|mark| mark.covers + 1 == chain.number)
-    {
+    if chain.snapshot.is_some_and(|mark| {
+        mark.covers + 1 == chain.number && path(folder, environment, mark.covers).exists()
+    }) {
         return None;
     }
     let agents_here = || {
@@ -215,9 +253,14 @@ fn take(state: &State, environment: &Environment) -> Option<Snapshot> {
     })
 }
 
-/// Writes the bytes beside their place, syncs them, and moves them there.
-fn write(folder: &Path, snapshot: &Snapshot) -> Result<SnapshotMark, MakeError> {
-    let path = path(folder, &snapshot.environment, snapshot.number);
+/// Writes a snapshot beside its place, syncs it, and moves it there.
+fn place(
+    folder: &Path,
+    environment: &Environment,
+    covers: u64,
+    write: impl FnOnce(&mut BufWriter<fs::File>) -> Result<[u8; 32], MakeError>,
+) -> Result<SnapshotMark, MakeError> {
+    let path = path(folder, environment, covers);
     let fresh = path.with_extension("new");
     let failed = |source| MakeError::Io {
         path: fresh.clone(),
@@ -225,18 +268,15 @@ fn write(folder: &Path, snapshot: &Snapshot) -> Result<SnapshotMark, MakeError> 
     };
     fs::create_dir_all(folder).map_err(failed)?;
     let file = fs::File::create(&fresh).map_err(failed)?;
-    let mut out = std::io::BufWriter::new(file);
-    let (digest, _) = snapshot.write(&mut out)?;
+    let mut out = BufWriter::new(file);
+    let digest = write(&mut out)?;
     out.flush().map_err(failed)?;
     out.get_ref().sync_all().map_err(failed)?;
     fs::rename(&fresh, &path).map_err(failed)?;
     fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(failed)?;
-    Ok(SnapshotMark {
-        covers: snapshot.number,
-        digest,
-    })
+    Ok(SnapshotMark { covers, digest })
 }
 
 /// Deletes all but the two newest of an environment: a follower may be reading the last one.
@@ -270,6 +310,24 @@ fn path(folder: &Path, environment: &Environment, number: u64) -> PathBuf {
 }
 
 /// After how many status records of an environment a snapshot is due.
-const EVERY: u64 = 10_000;
-/// How often it is built beside the sequencer. Who came first once will come first again.
-const ATTEMPTS: u32 = 1;
+pub(super) const EVERY: u64 = 10_000;
+/// After how long one that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::Room;
+    use crate::testing::Made;
+
+    #[test]
+    fn the_reserve_is_not_for_snapshots() {
+        let made = Made::new(drop);
+        let room = Room::of(&made.data(), u64::MAX);
+        let (sequencer, _alarm) = made.sequencer_with(Vec::new(), room);
+        let folder = made.data().join("snapshots");
+        let refused = make(&sequencer, &folder, &"prod".parse().unwrap()).unwrap_err();
+        assert!(matches!(refused, MakeError::Refused(Refusal::Reserved(_))));
+        assert!(!folder.exists());
+    }
+}

@@ -11,7 +11,7 @@ use agentca_proto::{FollowResponse, SnapshotChunk, Update};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::snapshot::{self, Found};
+use super::snapshot::{self, EVERY, Found, Snapshots};
 use super::{BeatError, Hub, Position, Subscription};
 use crate::authority::refusal::Refusal;
 use crate::authority::sequencer::Sequencer;
@@ -40,6 +40,9 @@ pub enum TailError {
     /// There is no heartbeat.
     #[error(transparent)]
     Heartbeat(#[from] BeatError),
+    /// There is too much to send without a newer snapshot.
+    #[error("a newer snapshot is being made, come back in a moment")]
+    Behind,
     /// The enforcer went away.
     #[error("the enforcer went away")]
     Gone,
@@ -57,6 +60,8 @@ pub struct Source {
     pub hub: Arc<Hub>,
     /// `snapshots/`.
     pub snapshots: Arc<Path>,
+    /// Where a newer one is asked for.
+    pub wishes: Snapshots,
 }
 
 type Out = mpsc::Sender<Result<FollowResponse, Status>>;
@@ -70,18 +75,15 @@ pub async fn catch_up(
     out: &Out,
     subscribed: impl FnOnce(Subscription),
 ) -> Result<(), TailError> {
-    let (mut position, covered) = match start {
-        Start::Behind(number) => (number, Covered::Any),
-        Start::Anew => match find_snapshot(source, environment).await? {
-            Some(found) => {
-                let covers = found.covers;
-                send_snapshot(found, out).await?;
-                (covers, Covered::WithRecords)
-            }
-            None => (0, Covered::Any),
-        },
+    let (mut position, covered) = match begin(source, environment, start).await? {
+        Begin::With(found) => {
+            let covers = found.covers;
+            send_snapshot(found, out).await?;
+            (covers, Covered::WithRecords)
+        }
+        Begin::Behind(number) => (number, Covered::Any),
     };
-    // What an enforcer takes after a snapshot must come with a heartbeat, all in one.
+    // What an enforcer takes after a snapshot must come with a heartbeat, all in one: so it is bounded.
     let mut records = Vec::new();
     loop {
         let newest = source.hub.sent(environment).number;
@@ -91,6 +93,7 @@ pub async fn catch_up(
         let upto = newest.min(position.saturating_add(CLOSE));
         records.append(&mut read(source, environment, position, upto).await?);
         position = upto;
+        bound(source, environment, &records)?;
         if covered == Covered::Any {
             let update = Update {
                 records: std::mem::take(&mut records),
@@ -104,6 +107,7 @@ pub async fn catch_up(
     let heartbeat = subscription.heartbeat.clone();
     subscribed(subscription);
     records.append(&mut read(source, environment, position, number).await?);
+    bound(source, environment, &records)?;
     send(out, Message::Update(Update { records, heartbeat })).await
 }
 
@@ -127,6 +131,47 @@ enum Covered {
     WithRecords,
 }
 
+/// What an enforcer begins with.
+enum Begin {
+    With(Found),
+    Behind(u64),
+}
+
+/// A snapshot for whoever has nothing, and for whoever is so far behind that it is shorter than all that
+/// came since; what an enforcer must take before a heartbeat covers it is bounded there, too.
+async fn begin(
+    source: &Source,
+    environment: &Environment,
+    start: Start,
+) -> Result<Begin, TailError> {
+    let from = match start {
+        Start::Anew => 0,
+        Start::Behind(number) => number,
+    };
+    let missed = source.hub.sent(environment).number.saturating_sub(from);
+    if start != Start::Anew && missed <= EVERY {
+        return Ok(Begin::Behind(from));
+    }
+    match find_snapshot(source, environment).await? {
+        Some(found) if found.covers > from => Ok(Begin::With(found)),
+        _ if missed > MOST_UNCOVERED => {
+            source.wishes.want(environment);
+            Err(TailError::Behind)
+        }
+        _ => Ok(Begin::Behind(from)),
+    }
+}
+
+/// One message must hold them.
+fn bound(source: &Source, environment: &Environment, records: &[Vec<u8>]) -> Result<(), TailError> {
+    let bytes: usize = records.iter().map(Vec::len).sum();
+    if bytes <= MOST_BYTES {
+        return Ok(());
+    }
+    source.wishes.want(environment);
+    Err(TailError::Behind)
+}
+
 async fn find_snapshot(
     source: &Source,
     environment: &Environment,
@@ -142,9 +187,13 @@ async fn find_snapshot(
     if newest <= mark.covers || source.hub.sent(environment).number <= mark.covers {
         return Ok(None);
     }
-    let (folder, environment) = (Arc::clone(&source.snapshots), environment.clone());
-    let found = tokio::task::spawn_blocking(move || snapshot::find(&folder, &environment, &mark));
-    found.await.map_err(|_| TailError::Task)
+    let (folder, of) = (Arc::clone(&source.snapshots), environment.clone());
+    let found = tokio::task::spawn_blocking(move || snapshot::find(&folder, &of, &mark));
+    let found = found.await.map_err(|_| TailError::Task)?;
+    if found.is_none() {
+        source.wishes.want(environment);
+    }
+    Ok(found)
 }
 
 async fn send_snapshot(found: Found, out: &Out) -> Result<(), TailError> {
@@ -210,7 +259,161 @@ async fn send(out: &Out, message: Message) -> Result<(), TailError> {
 
 /// Records in one message while catching up, and how near is near enough to subscribe.
 const CLOSE: u64 = 1_000;
+/// Status records that an enforcer takes before a heartbeat covers them.
+const MOST_UNCOVERED: u64 = 1_000_000;
+/// Bytes of records in one message; an enforcer takes 64 MiB.
+const MOST_BYTES: usize = 48 << 20;
 /// Bytes of a snapshot in one message.
 const SNAPSHOT_CHUNK: usize = 1 << 20;
 /// Records that are read over rather than sought past.
 const SKIP: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use agentca_auditlog::note::{NoteSigner, SignatureType};
+    use agentca_identity::scope::ScopeSet;
+    use agentca_identity::trust::TrustLevel;
+
+    use super::super::Beat;
+    use super::*;
+    use crate::authority::change::{PlanIssue, Restrict};
+    use crate::authority::handle::Handle;
+    use crate::authority::sequencer::Listener;
+    use crate::testing::Made;
+
+    struct Lab {
+        made: Made,
+        source: Source,
+        wishes: mpsc::UnboundedReceiver<Environment>,
+        agent: Handle,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let made = Made::new(drop);
+            let key = made.keys.log.key.clone();
+            let signer = NoteSigner::new(made.log.origin(), SignatureType::Ed25519, key).unwrap();
+            let hub = Arc::new(Hub::new(Arc::clone(&made.log), signer, &made.state));
+            let theirs = Arc::clone(&hub);
+            let listener: Listener = Box::new(move |applied| theirs.staged(applied));
+            let sequencer = Arc::new(made.sequencer(vec![listener]));
+            let (snapshots, wishes) = Snapshots::new();
+            let agent = Handle {
+                environment: "prod".parse().unwrap(),
+                name: "a".parse().unwrap(),
+            };
+            let plan = PlanIssue {
+                caller: made.admin.clone(),
+                agent: agent.clone(),
+                owner: Some("alice@example.org".parse().unwrap()),
+                scopes: Some(ScopeSet::new(["payments:read".parse().unwrap()]).unwrap()),
+                trust: Some(TrustLevel::L2),
+                lifetime: None,
+                groups: Vec::new(),
+                key: [7; 32],
+                default_lifetime: std::time::Duration::from_secs(3600),
+                issuers: vec![vec![1]],
+            };
+            sequencer.submit(plan).unwrap();
+            let folder: Arc<Path> = made.data().join("snapshots").into();
+            Self {
+                source: Source {
+                    sequencer,
+                    hub,
+                    snapshots: folder,
+                    wishes: snapshots,
+                },
+                made,
+                wishes,
+                agent,
+            }
+        }
+
+        /// Status records without effect; all of them durable and sent.
+        fn write(&self, many: u64) {
+            let mut last = 0;
+            for _ in 0..many {
+                // Otherwise too much would wait for the disk.
+                if last % 1_000 == 0 {
+                    self.made.log.wait_blocking(last).unwrap();
+                }
+                let written = self.source.sequencer.submit(Restrict {
+                    caller: self.made.admin.clone(),
+                    agent: self.agent.clone(),
+                    trust: Some(TrustLevel::L1),
+                    scopes: None,
+                });
+                last = written.unwrap().last().unwrap();
+            }
+            self.made.log.wait_blocking(last).unwrap();
+            let channel = self.source.hub.channel(&self.agent.environment);
+            let durable = self.made.log.durable();
+            self.source
+                .hub
+                .flush(&channel, durable, Beat::WithRecords)
+                .unwrap();
+        }
+
+        fn snapshot(&self) {
+            let Source {
+                sequencer,
+                snapshots,
+                ..
+            } = &self.source;
+            snapshot::make(sequencer, snapshots, &self.agent.environment)
+                .unwrap()
+                .unwrap();
+        }
+
+        async fn first(&self, start: Start) -> Option<Message> {
+            let (out, mut messages) = mpsc::channel(1);
+            let (source, environment) = (self.source.clone(), self.agent.environment.clone());
+            let task = tokio::spawn(async move {
+                let _gone = catch_up(&source, &environment, start, &out, drop).await;
+            });
+            let first = messages.recv().await;
+            drop(messages);
+            task.await.unwrap();
+            first?.unwrap().message
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_far_behind_begins_with_the_snapshot() {
+        let lab = Lab::new();
+        lab.write(EVERY);
+        lab.snapshot();
+        lab.write(10);
+        let far = lab.first(Start::Behind(1)).await;
+        assert!(matches!(far, Some(Message::Snapshot(_))), "{far:?}");
+        let near = lab.first(Start::Behind(100)).await;
+        assert!(matches!(near, Some(Message::Update(_))));
+        let anew = lab.first(Start::Anew).await;
+        assert!(matches!(anew, Some(Message::Snapshot(_))));
+    }
+
+    #[tokio::test]
+    async fn what_no_message_holds_waits_for_a_newer_snapshot() {
+        let mut lab = Lab::new();
+        let prod = lab.agent.environment.clone();
+        bound(&lab.source, &prod, &[vec![0; MOST_BYTES]]).unwrap();
+        assert!(lab.wishes.try_recv().is_err());
+        let much = [vec![0; MOST_BYTES], vec![0]];
+        let refused = bound(&lab.source, &prod, &much).unwrap_err();
+        assert!(matches!(refused, TailError::Behind), "{refused}");
+        assert_eq!(lab.wishes.try_recv().unwrap(), prod);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_is_lost_is_made_again() {
+        let mut lab = Lab::new();
+        lab.write(2);
+        lab.snapshot();
+        lab.write(1);
+        std::fs::remove_dir_all(&lab.source.snapshots).unwrap();
+        let anew = lab.first(Start::Anew).await;
+        assert!(matches!(anew, Some(Message::Update(_))), "{anew:?}");
+        assert_eq!(lab.wishes.try_recv().unwrap(), lab.agent.environment);
+        lab.snapshot();
+    }
+}

@@ -106,3 +106,49 @@ fn an_expired_certificate_is_told_apart_from_an_authority_that_is_away() {
     lab.agentca(&["agent", "list", "--credentials", "out"])
         .fails(1, &["has expired"]);
 }
+
+#[test]
+fn whoever_holds_the_data_comes_back_in() {
+    let mut lab = Lab::serving();
+    let recover = [
+        "person", "recover", "admin", "--data", "pki", "--out", "back",
+    ];
+    lab.agentca(&recover)
+        .fails(1, &["another process runs", "end that one"]);
+    assert!(!lab.path("back").exists());
+    lab.stop();
+    // Everybody's credential is gone.
+    std::fs::remove_dir_all(lab.path("config")).unwrap();
+    lab.agentca(&recover).done();
+    assert_eq!(lab.files("back"), ["ca.crt", "person.crt", "person.key"]);
+    assert_eq!(lab.mode("back/person.key"), 0o600);
+    lab.agentca(&["log", "verify", "pki/log", "--root", "back/ca.crt"])
+        .done();
+    lab.serve();
+    let add = ["person", "add", "bob", "--role", "issuer", "--out", "bob"];
+    lab.agentca(&[&add[..], &["--credentials", "back"]].concat())
+        .done();
+    let said = lab.agentca(&["log", "show", "pki/log", "--raw"]).done();
+    let recovered = said.lines().filter(|line| {
+        line.contains("person-added") && line.contains("\"by\":\"spiffe://example.org/ca\"")
+    });
+    assert_eq!(recovered.count(), 2, "at init, and now: {said}");
+}
+
+#[test]
+fn the_last_admin_stays_until_there_is_another() {
+    let lab = Lab::serving();
+    let folder = lab.admin();
+    let file = folder.join("person.crt");
+    let inspect = ["inspect", file.to_str().unwrap(), "--json"];
+    let serial = |lab: &Lab| {
+        let said = lab.agentca(&inspect).json();
+        said[0]["serial"].as_str().unwrap().to_owned()
+    };
+    let first = serial(&lab);
+    lab.agentca(&["revoke", "--serial", &first])
+        .fails(1, &["last one in force of an admin", "agentca renew"]);
+    lab.agentca(&["renew", folder.to_str().unwrap()]).done();
+    lab.agentca(&["revoke", "--serial", &first]).done();
+    lab.agentca(&["agent", "list"]).done();
+}

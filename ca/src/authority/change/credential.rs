@@ -105,6 +105,39 @@ impl Change for RenewOwn {
     }
 }
 
+/// Every role and a new certificate for a person, on the word of whoever holds the authority's keys.
+#[derive(Debug)]
+pub struct RecoverPerson {
+    /// The certificate.
+    pub credential: SignedCredential,
+}
+
+impl Change for RecoverPerson {
+    type Outcome = ();
+
+    fn decide(self, state: &State, clock: Clock) -> Result<Decision<()>, Refusal> {
+        let Self { credential } = self;
+        clock.demand_right()?;
+        let holder = Holder::of(&credential.subject);
+        if !matches!(holder, Holder::Person(_)) {
+            return Err(Refusal::Internal("that is no person's certificate".into()));
+        }
+        judge_key(state, &credential.facts.key, &holder)?;
+        let by = SpiffeId::Authority {
+            trust_domain: state.trust_domain().clone(),
+        };
+        let added = Event::PersonAdded {
+            person: credential.subject.clone(),
+            roles: Roles::all(),
+            by: by.clone(),
+        };
+        Ok(Decision {
+            drafts: vec![Draft::own(added), Draft::own(credential.event(by))],
+            outcome: (),
+        })
+    }
+}
+
 /// A signed certificate that is no agent's.
 #[derive(Clone, Debug)]
 pub struct SignedCredential {

@@ -15,7 +15,7 @@ pub use agent::{Reinstate, Restrict, SetGrant};
 pub use announce::{
     AnnounceCrl, AnnounceIssuers, AnnounceSigner, AnnounceSnapshot, SnapshotVerdict,
 };
-pub use credential::{AddPerson, CertifyCredentials, RenewOwn, SignedCredential};
+pub use credential::{AddPerson, CertifyCredentials, RecoverPerson, RenewOwn, SignedCredential};
 pub use enforcer::{AddEnforcer, EnforcerKeys, LogChoice, RemoveEnforcer};
 pub use issue::{CertifyAgent, IssuePlan, PlanIssue, RenewalRights, renewal_rights};
 pub use revoke::{Revoke, RevokeTarget, Revoked};

@@ -79,7 +79,7 @@ impl Change for Revoke {
                     return Err(Refusal::UnknownOwner(owner.to_string()));
                 }
             }
-            RevokeTarget::Serial(serial) => self.serial(state, *serial, &mut decision)?,
+            RevokeTarget::Serial(serial) => self.serial(state, clock, *serial, &mut decision)?,
         }
         Ok(decision)
     }
@@ -125,6 +125,7 @@ impl Revoke {
     fn serial(
         &self,
         state: &State,
+        clock: Clock,
         serial: Serial,
         decision: &mut Decision<Revoked>,
     ) -> Result<(), Refusal> {
@@ -142,6 +143,9 @@ impl Revoke {
                     .push((agent.environment.clone(), chain.number));
             }
             return Ok(());
+        }
+        if is_last_admins(state, serial, clock) {
+            return Err(Refusal::LastAdmin(serial));
         }
         decision.outcome.certificates = 1;
         decision.drafts.push(match &issued.holder {
@@ -168,4 +172,17 @@ impl Revoke {
         });
         Ok(())
     }
+}
+
+/// Whether nobody could administer any more without this certificate.
+fn is_last_admins(state: &State, serial: Serial, clock: Clock) -> bool {
+    let admins = || {
+        let people = state.people.values();
+        let admins = people.filter(|person| person.roles.contains(PersonRole::Admin));
+        admins.flat_map(|person| &person.serials).filter(|serial| {
+            let issued = state.certificate(serial);
+            issued.is_some_and(|it| it.in_force(clock.now))
+        })
+    };
+    admins().any(|it| *it == serial) && admins().all(|it| *it == serial)
 }
