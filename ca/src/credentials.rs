@@ -61,6 +61,16 @@ pub(crate) enum CredentialError {
         .0.display()
     )]
     NoDefault(PathBuf),
+    #[error(
+        "{} names no credential ({}); write the name of one of these into it, or give a folder with \
+         `--credentials`",
+        pointer.display(),
+        if there.is_empty() { "there are none".to_owned() } else { format!("those there are: {}", there.join(", ")) }
+    )]
+    BrokenDefault {
+        pointer: PathBuf,
+        there: Vec<String>,
+    },
     #[error("neither HOME nor XDG_CONFIG_HOME is set, give a folder with `--credentials`")]
     NoHome,
     #[error(
@@ -92,6 +102,16 @@ pub(crate) enum CredentialError {
     Answer(String),
     #[error("could not make a key: {0}")]
     Key(String),
+    #[error(
+        "{} holds the keys of {there}, not of {wanted}, and nobody has them elsewhere: give another folder, or \
+         move them away first",
+        folder.display()
+    )]
+    Another {
+        folder: PathBuf,
+        there: String,
+        wanted: String,
+    },
 }
 
 /// Whose folder it is.
@@ -229,6 +249,23 @@ impl Credential {
     /// TLS towards the authority: shows this credential, takes nobody else for it.
     pub(crate) fn client_config(&self) -> Result<Arc<rustls::ClientConfig>, crate::tls::TlsError> {
         crate::tls::client_config(&self.anchor, &self.chain, &self.key, Role::Authority)
+    }
+}
+
+/// Refuses to replace what belongs to another than `wanted`, even by force. A certificate that cannot be
+/// read belongs to nobody.
+pub(crate) fn demand_own(folder: &Path, wanted: &SpiffeId) -> Result<(), CredentialError> {
+    let Ok(holder) = Holder::of(folder) else {
+        return Ok(());
+    };
+    let there = read_leaf(&folder.join(holder.certificate()));
+    match there.ok().and_then(|certificate| certificate.id()) {
+        Some(there) if there != *wanted => Err(CredentialError::Another {
+            folder: folder.to_owned(),
+            there: there.to_string(),
+            wanted: wanted.to_string(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -415,8 +452,20 @@ impl Store {
         self.folder.join("default")
     }
 
+    /// A pointer to nothing is told apart from a store in which there never was one.
     fn no_default(&self) -> CredentialError {
-        CredentialError::NoDefault(self.folder.clone())
+        let pointer = self.pointer();
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut there: Vec<String> = entries
+            .filter(|entry| entry.path().join(Holder::Person.certificate()).exists())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        there.sort();
+        if pointer.exists() || !there.is_empty() {
+            CredentialError::BrokenDefault { pointer, there }
+        } else {
+            CredentialError::NoDefault(self.folder.clone())
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod crl;
 pub mod feed;
+pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod init;

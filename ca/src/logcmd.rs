@@ -129,17 +129,34 @@ fn line(index: u64, record: &[u8]) -> String {
         record.get("decision"),
         record.get("rule"),
         record.pointer("/result/status"),
+        record.pointer("/result/ended"),
         record.get("reason"),
         record.get("serial"),
     ];
     for value in told.into_iter().flatten() {
-        match value {
-            Value::String(text) => line.extend([" ", text]),
-            Value::Number(number) => line.extend([" ", &number.to_string()]),
-            _ => {}
-        }
+        line.extend(told_as(value).map(|text| format!(" {text}")));
+    }
+    // A number alone would say nothing.
+    if let Some(decision) = record.get("decision_index").and_then(told_as) {
+        line.push_str(&format!(" of decision {decision}"));
+    }
+    if let Some(many) = record.get("count").and_then(told_as) {
+        line.push_str(&format!(" {many} times"));
+    }
+    let samples = record.get("samples").and_then(Value::as_array);
+    let samples: Vec<String> = samples.into_iter().flatten().filter_map(told_as).collect();
+    if !samples.is_empty() {
+        line.push_str(&format!(" from {}", samples.join(", ")));
     }
     printable(&line)
+}
+
+fn told_as(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// Checks a whole log and says what was checked.
@@ -252,4 +269,23 @@ pub(crate) fn vkey(dir: &Path, root: &Path) -> Result<(), Failure> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|e| Failure::refused(format!("could not read {}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn a_line_says_how_it_ended_and_how_often() {
+        let outcome = br#"{"decision_index":40,"kind":"outcome","result":{"ended":"timed-out","status":200},"time":"t"}"#;
+        assert_eq!(
+            line(41, outcome),
+            "41 t outcome 200 timed-out of decision 40"
+        );
+        let refused = br#"{"count":70,"kind":"handshake-refused","reason":"expired","samples":["10.0.0.1","10.0.0.2"],"time":"t"}"#;
+        assert_eq!(
+            line(7, refused),
+            "7 t handshake-refused expired 70 times from 10.0.0.1, 10.0.0.2"
+        );
+    }
 }

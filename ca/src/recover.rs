@@ -11,7 +11,7 @@ use std::sync::Arc;
 use agentca_auditlog::log::{Log, LogSigner, OpenError};
 use agentca_auditlog::store::{FileStore, StoreError};
 use agentca_identity::crypto::{CryptoError, KeyKind, PrivateKey};
-use agentca_identity::name::Name;
+use agentca_identity::name::{Name, TrustDomain};
 use agentca_identity::roles::Roles;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
 use agentca_identity::time::Timestamp;
@@ -65,6 +65,11 @@ pub enum RecoverError {
     /// It is not on disk.
     #[error("the record did not become durable: {0}")]
     NotDurable(String),
+}
+
+/// The tenant of the authority in `data`.
+pub fn trust_domain(data: &Path) -> Result<TrustDomain, RecoverError> {
+    Ok(Config::load(data)?.trust_domain)
 }
 
 /// Gives `name` every role and a new certificate, whoever that was before.

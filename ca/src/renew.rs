@@ -12,7 +12,7 @@ use agentca_identity::certificate::{Certificate, Subject};
 use agentca_identity::crypto::{self, PrivateKey};
 use agentca_identity::pem;
 use agentca_identity::profile::BACKDATE;
-use agentca_identity::spiffe::LogOrigin;
+use agentca_identity::spiffe::{LogOrigin, SpiffeId};
 use agentca_identity::time::Timestamp;
 
 use crate::client::{AuthorityUrl, Client, ClientError, Issued, Signer};
@@ -25,8 +25,8 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Why nothing was renewed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RenewError {
-    #[error("the certificate ended at {}, have it issued again", .0.rfc3339())]
-    Expired(Timestamp),
+    #[error("the certificate ended at {}, have it issued again: {how}", at.rfc3339())]
+    Expired { at: Timestamp, how: String },
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -40,7 +40,7 @@ impl RenewError {
     pub(crate) fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Expired(_) | Self::Client(ClientError::Rejected { .. })
+            Self::Expired { .. } | Self::Client(ClientError::Rejected { .. })
         )
     }
 }
@@ -68,7 +68,10 @@ impl Folder {
         let credential = Credential::load(&self.path, holder, self.passphrase_file.as_deref())?;
         let not_after = credential.certificate.not_after();
         if not_after <= Timestamp::now() {
-            return Err(RenewError::Expired(not_after));
+            return Err(RenewError::Expired {
+                at: not_after,
+                how: self.issued_again(&credential),
+            });
         }
         let mut staging = Staging::prepare(&self.path, &[], Existing::Replace)?;
         let mut client = Client::connect(&self.url, &credential).await?;
@@ -81,6 +84,26 @@ impl Folder {
         }
         staging.commit()?;
         Ok(renewed)
+    }
+
+    /// The command that brings what can no longer be renewed.
+    fn issued_again(&self, credential: &Credential) -> String {
+        let out = self.path.display();
+        match credential.certificate.id() {
+            Some(SpiffeId::Agent {
+                environment, name, ..
+            }) => format!("`agentca issue {environment}/{name} --out {out} --force`"),
+            Some(SpiffeId::Enforcer {
+                environment, name, ..
+            }) => format!(
+                "`agentca enforcer add {environment}/{name} --dns HOST --out {out} --force`"
+            ),
+            Some(SpiffeId::Person { name, .. }) => format!(
+                "`agentca person add {name} --role ROLE --out {out} --force` by an admin, or \
+                 `agentca person recover {name} --data DIR --out {out} --force` on the authority's machine"
+            ),
+            _ => "it names nobody".to_owned(),
+        }
     }
 
     /// When the folder is due: at two thirds of its shortest life, give or take a twentieth.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use agentca_auditlog::log::{Log, LogSigner, OpenError};
+use agentca_auditlog::log::{Log, LogSigner, OpenError, Recovery};
 use agentca_auditlog::note::{NoteError, NoteSigner, SignatureType};
 use agentca_auditlog::store::{FileStore, StoreError};
 use agentca_identity::chain::{PeerError, TrustAnchor};
@@ -26,6 +26,7 @@ use crate::authority::state::State;
 use crate::config::{Config, ConfigError};
 use crate::crl::{Publisher, Shelf};
 use crate::feed::{Followers, Hub, Snapshots, Source, serve_snapshots};
+use crate::files;
 use crate::grpc;
 use crate::http;
 use crate::keys::{KeyError, KeyFolder, Keys, read_passphrase};
@@ -129,6 +130,7 @@ pub async fn run(
     let mut config = Config::load(&data)?;
     config.listen = listen.unwrap_or(config.listen);
     config.http_listen = http_listen.unwrap_or(config.http_listen);
+    config.limits.max_connections = files::make_room(config.limits.max_connections);
     let passphrase = passphrase_file
         .as_deref()
         .map(read_passphrase)
@@ -190,7 +192,22 @@ impl Running {
         };
         let store = FileStore::open(&data.join("log")).map_err(|e| unopened(data, e))?;
         let (log, recovery) = Log::open(Arc::new(store), &log_signer)?;
-        tracing::info!(?recovery, "the log is open");
+        let Recovery {
+            size,
+            checkpoint,
+            dropped,
+        } = recovery;
+        tracing::info!(
+            records = size,
+            under_checkpoint = checkpoint,
+            "the log is open"
+        );
+        if dropped > 0 {
+            tracing::warn!(
+                bytes = dropped,
+                "the end of a batch that was not acknowledged was cut off"
+            );
+        }
         let (state, index) = load(&log, config, &data.join("index"))?;
         let mint = Arc::new(Mint {
             issuing: Arc::clone(&keys.issuing),
@@ -394,6 +411,7 @@ async fn assemble(
         sequencer: Arc::clone(&sequencer),
         hub: Arc::clone(&hub),
         snapshots: folder,
+        wishes: snapshots.clone(),
     };
     let (witness, witnessing) = WitnessQueue::new(Arc::clone(&sequencer), witness);
     tasks.spawn(witnessing);

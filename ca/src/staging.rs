@@ -51,6 +51,8 @@ pub(crate) struct Staging {
     aside: PathBuf,
     fresh: bool,
     written: Vec<String>,
+    /// Folders above it that were not there, the innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Staging {
@@ -78,20 +80,31 @@ impl Staging {
             }
         }
         let aside = if fresh {
-            beside(target)?
+            beside(target)
         } else {
             target.join(unused_name("new"))
         };
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&aside)
-            .map_err(failed(target))?;
-        Ok(Self {
+        let above = aside.parent().filter(|it| !it.as_os_str().is_empty());
+        let missing = above.into_iter().flat_map(Path::ancestors);
+        let missing = missing.take_while(|it| !it.as_os_str().is_empty() && !it.exists());
+        // From here on whatever was made is taken away again unless it is committed.
+        let staging = Self {
             target: target.to_owned(),
-            aside,
             fresh,
             written: Vec::new(),
-        })
+            made: missing.map(Path::to_owned).collect(),
+            aside,
+        };
+        if let Some(parent) = staging.aside.parent()
+            && !parent.as_os_str().is_empty()
+        {
+            fs::create_dir_all(parent).map_err(failed(parent))?;
+        }
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&staging.aside)
+            .map_err(failed(target))?;
+        Ok(staging)
     }
 
     /// Writes one file aside, through to the disk.
@@ -166,6 +179,12 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // Gone already when a fresh folder was put in its place.
         let _ = fs::remove_dir_all(&self.aside);
+        // Innermost first; one with something in it stays, and so does whatever is above it.
+        for folder in &self.made {
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -190,17 +209,16 @@ pub(crate) fn write_files<'a>(
 }
 
 /// A place next to a folder that is to be made.
-fn beside(target: &Path) -> Result<PathBuf, StagingError> {
+fn beside(target: &Path) -> PathBuf {
     let parent = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::create_dir_all(parent).map_err(failed(parent))?;
     let name = target
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
-    Ok(parent.join(unused_name(&name)))
+    parent.join(unused_name(&name))
 }
 
 fn unused_name(stem: &str) -> String {
@@ -258,6 +276,11 @@ mod tests {
         staging.write("a", b"1", Readers::Owner).unwrap();
         drop(staging);
         assert!(files(home.path()).is_empty());
+        // Nor of the folders above, as far as they were made for this.
+        fs::create_dir(home.path().join("n1")).unwrap();
+        let target = home.path().join("n1/n2/n3/agent");
+        drop(Staging::prepare(&target, &["a"], Existing::Refuse).unwrap());
+        assert!(files(&home.path().join("n1")).is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use agentca_auditlog::merkle::Hash;
 use agentca_auditlog::status::{StatusEvent, StatusRecord};
 use agentca_identity::name::{DnsName, Environment};
 use agentca_identity::profile::RevocationReason;
+use agentca_identity::roles::Roles;
 use agentca_identity::serial::Serial;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
 use agentca_identity::time::Timestamp;
@@ -83,6 +84,15 @@ impl State {
                         serials: Vec::new(),
                     })
                     .roles = *roles;
+                effects.rows.push(RowKey::Person(name.clone()));
+            }
+            Event::PersonRemoved { person, by: _ } => {
+                let name = person.name().ok_or("a person without a name")?;
+                let known = self.people.get_mut(name).ok_or("an unknown person")?;
+                known.roles = Roles::default();
+                let serials = known.serials.clone();
+                let reason = RevocationReason::CessationOfOperation;
+                self.end_all(at, &serials, reason, effects)?;
                 effects.rows.push(RowKey::Person(name.clone()));
             }
             Event::AgentRegistered {

@@ -123,6 +123,13 @@ pub enum Event {
         /// Who decided; the authority itself at `init`.
         by: SpiffeId,
     },
+    /// A person may do nothing any more, and every certificate of theirs ends.
+    PersonRemoved {
+        /// Who.
+        person: SpiffeId,
+        /// Who decided.
+        by: SpiffeId,
+    },
     /// An agent exists from now on.
     AgentRegistered {
         /// Which.
@@ -303,7 +310,7 @@ impl Entry {
 }
 
 /// The kinds of [`Event`].
-const OWN_KINDS: [&str; 9] = [
+const OWN_KINDS: [&str; 10] = [
     "agent-registered",
     "credential-issued",
     "credential-revoked",
@@ -312,5 +319,6 @@ const OWN_KINDS: [&str; 9] = [
     "enforcer-removed",
     "grant-changed",
     "person-added",
+    "person-removed",
     "witnessed",
 ];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use agentca_identity::grant::GrantViolation;
+use agentca_identity::name::Name;
 use agentca_identity::roles::PersonRole;
 use agentca_identity::serial::Serial;
 use agentca_identity::spiffe::SpiffeId;
@@ -50,10 +51,16 @@ pub enum Refusal {
     },
     /// Without it nobody could administer.
     #[error(
-        "certificate {0} is the last one in force of an admin, without it nobody could administer; renew it first \
-         (`agentca renew DIR`), or add another admin, then revoke it"
+        "without {0} nobody could administer; add another admin first, or renew the credential (`agentca renew \
+         DIR`) and revoke the certificate that it had"
     )]
-    LastAdmin(Serial),
+    LastAdmin(String),
+    /// No such person.
+    #[error("there is no person `{0}`; `agentca person list` shows all")]
+    UnknownPerson(Name),
+    /// Removed before.
+    #[error("person `{0}` was removed already")]
+    PersonRemoved(Name),
     /// No agent has this owner.
     #[error("no agent belongs to `{0}`; `agentca agent list` shows owners")]
     UnknownOwner(String),
@@ -71,6 +78,9 @@ pub enum Refusal {
     /// The enforcer was removed.
     #[error("enforcer `{0}` was removed; add it again")]
     EnforcerRemoved(Handle),
+    /// Removed before.
+    #[error("enforcer `{0}` was removed already")]
+    RemovedAlready(Handle),
     /// The agent is revoked.
     #[error("agent `{0}` is revoked; `agentca reinstate {0}` lifts that")]
     Revoked(Handle),
@@ -229,14 +239,17 @@ impl Refusal {
             | Self::BeyondGrant { .. } => Meaning::Denied,
             Self::UnknownAgent(_)
             | Self::UnknownOwner(_)
+            | Self::UnknownPerson(_)
             | Self::UnknownSerial(_)
             | Self::UnknownEnforcer(_) => Meaning::NotFound,
             Self::EnforcerExists(_) => Meaning::Exists,
             Self::Ambiguous { .. }
             | Self::EnforcerRemoved(_)
+            | Self::RemovedAlready(_)
             | Self::Revoked(_)
             | Self::NotRevoked(_)
             | Self::LastAdmin(_)
+            | Self::PersonRemoved(_)
             | Self::OtherOwner { .. }
             | Self::NothingLeft(_)
             | Self::TooManyScopes(_)

@@ -297,6 +297,11 @@ impl State {
         self.people.get(name)
     }
 
+    /// Every person in order.
+    pub fn people(&self) -> &BTreeMap<Name, Person> {
+        &self.people
+    }
+
     /// An enforcer.
     pub fn enforcer(&self, handle: &Handle) -> Option<&Enforcer> {
         self.enforcers.get(handle)

@@ -16,10 +16,10 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::change::{
-    AnnounceSigner, Caller, CertifyAgent, PlanIssue, Reinstate, Restrict, Revoke, RevokeTarget,
-    SetGrant, renewal_rights,
+    AnnounceSigner, Caller, CertifyAgent, Change, Clock, Decision, PlanIssue, Reinstate, Restrict,
+    Revoke, RevokeTarget, SetGrant, renewal_rights,
 };
-use super::event::{Body, Entry};
+use super::event::{Body, Draft, Entry, Event};
 use super::handle::Handle;
 use super::refusal::Refusal;
 use super::replay::replay;
@@ -494,4 +494,34 @@ fn the_logs_next_certificate_is_a_record_like_any_other() {
     lab.issue(&agent("prod", "after"), &scopes(&["payments:read"]), &key())
         .unwrap();
     assert_eq!(lab.replayed(), lab.state());
+}
+
+/// An agent whose grant was lost to a crash.
+struct Register(Handle);
+
+impl Change for Register {
+    type Outcome = ();
+
+    fn decide(self, state: &State, _: Clock) -> Result<Decision<()>, Refusal> {
+        let registered = Event::AgentRegistered {
+            agent: self.0.agent(state.trust_domain()),
+            owner: "bob@example.org".parse().unwrap(),
+            by: "spiffe://example.org/person/admin".parse().unwrap(),
+        };
+        Ok(Decision {
+            drafts: vec![Draft::own(registered)],
+            outcome: (),
+        })
+    }
+}
+
+#[test]
+fn a_registered_owner_stays_when_only_the_grant_is_missing() {
+    let lab = Lab::new();
+    let half = agent("prod", "half");
+    lab.sequencer.submit(Register(half.clone())).unwrap();
+    let refused = lab
+        .plan_and_mint(&half, &scopes(&["payments:read"]), &key())
+        .unwrap_err();
+    assert!(matches!(refused, Refusal::OtherOwner { .. }), "{refused}");
 }

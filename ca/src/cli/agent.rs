@@ -63,7 +63,8 @@ Examples:
   agentca agent grant support-01 --scope payments:read,payments:refund
   agentca agent grant prod/support-01 --trust L1 --ttl 30m
 
-Certificates that are out keep what they carry until they end; renewals follow the new grant."
+Certificates that are out keep what they carry until they end. A renewal brings what both the
+certificate in hand and the new grant allow: what is wider is used when the agent is issued again."
 )]
 pub(super) struct GrantArgs {
     /// The agent, NAME or ENV/NAME.
@@ -206,6 +207,10 @@ async fn grant(args: &GrantArgs, connection: &Connection) -> Result<(), Failure>
         max_lifetime: args.ttl.map(|ttl| ttl.0),
         groups: (!args.groups.is_empty()).then_some(args.groups.as_slice()),
     };
+    let widens = agent
+        .grant
+        .as_ref()
+        .is_none_or(|standing| is_wider(&change, standing));
     let change = client
         .set_grant(&agent.environment, &agent.name, change)
         .await?;
@@ -215,7 +220,31 @@ async fn grant(args: &GrantArgs, connection: &Connection) -> Result<(), Failure>
             "changed the grant of {}, record {}",
             printable(&change.subject),
             change.record
-        )
+        )?;
+        if widens {
+            writeln!(
+                out,
+                "issue it again to use wider rights: renewals keep what they have"
+            )?;
+        }
+        Ok(())
     })?;
     Ok(())
+}
+
+/// Whether anything is allowed that was not.
+fn is_wider(change: &GrantChange<'_>, standing: &Grant) -> bool {
+    let scopes = standing.scopes.iter().map(|scope| scope.parse::<Scope>());
+    let before = scopes.collect::<Result<Vec<_>, _>>().ok();
+    let before = before.and_then(|scopes| ScopeSet::new(scopes).ok());
+    let scopes = change.scopes.is_some_and(|scopes| {
+        before
+            .as_ref()
+            .is_none_or(|before| !scopes.is_within(before))
+    });
+    let trust = change.max_trust.is_some_and(|it| it > standing.max_trust);
+    let life = change
+        .max_lifetime
+        .is_some_and(|it| it.as_secs() > standing.max_lifetime_seconds);
+    scopes || trust || life
 }

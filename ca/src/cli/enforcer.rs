@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use agentca_identity::name::{DnsName, Environment};
+use agentca_identity::spiffe::SpiffeId;
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::args::{AgentRef, Connection};
 use super::{Failure, existing, select};
 use crate::client::{Client, EnforcerState};
+use crate::credentials;
 use crate::enrol::{EnrolError, Enrolment, NewEnforcer};
 use crate::output::{Format, Table, printable};
 
@@ -99,7 +101,17 @@ async fn add(args: &AddArgs, connection: &Connection) -> Result<(), Failure> {
     };
     let enrolment = Enrolment::prepare(&args.out, existing(args.force))?;
     let credential = connection.credential()?;
+    let id = SpiffeId::Enforcer {
+        trust_domain: credential.anchor.trust_domain().clone(),
+        environment: environment.clone(),
+        name: args.name.name.clone(),
+    };
+    credentials::demand_own(&args.out, &id)?;
     let mut client = Client::connect(&connection.url, &credential).await?;
+    let known = client.enforcers().await?;
+    let known = known
+        .iter()
+        .find(|it| it.environment == environment.as_ref() && it.name == args.name.name.as_ref());
     let new = NewEnforcer {
         environment: &environment,
         name: &args.name.name,
@@ -115,7 +127,11 @@ async fn add(args: &AddArgs, connection: &Connection) -> Result<(), Failure> {
             "log {}, record {}",
             enrolled.log_origin, enrolled.record
         )?;
-        writeln!(out, "wrote its identity_dir {}", args.out.display())
+        writeln!(out, "wrote its identity_dir {}", args.out.display())?;
+        if known.is_some_and(|it| it.log_origin != enrolled.log_origin) {
+            writeln!(out, "this begins a new log: give it a new data_dir")?;
+        }
+        Ok(())
     })?;
     Ok(())
 }

@@ -11,8 +11,9 @@ use clap::Args;
 
 use super::Failure;
 use super::args::Connection;
+use crate::config::ConfigError;
 use crate::credentials::{self, Holder, ROOT, Store};
-use crate::init::{InitOptions, Initialised};
+use crate::init::{InitError, InitOptions, Initialised};
 use crate::inspect::hex;
 use crate::keys::read_passphrase;
 use crate::staging::{Existing, Readers, Staging};
@@ -67,7 +68,13 @@ pub(super) fn run(args: &InitArgs, connection: &Connection) -> Result<(), Failur
             passphrase: passphrase.clone(),
         },
     )
-    .map_err(Failure::refused)?;
+    .map_err(|error| match error {
+        InitError::Config(ConfigError::Value {
+            key: "public_url",
+            why,
+        }) => Failure::usage(format!("`--public-url` is refused: {why}")),
+        other => Failure::refused(other),
+    })?;
     let root = Certificate::parse(&made.root).map_err(Failure::refused)?;
     let fingerprint = hex(&root.fingerprint());
     let text = credentials::key_text(&made.admin_key, passphrase.as_ref().map(|p| p.as_str()))?;

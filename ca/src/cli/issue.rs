@@ -109,6 +109,7 @@ pub(super) async fn run(args: &IssueArgs, connection: &Connection) -> Result<(),
         environment: environment.clone(),
         name: args.agent.name.clone(),
     };
+    credentials::demand_own(folder, &id)?;
     let mut client = Client::connect(&connection.url, &credential).await?;
     let issued = client
         .issue(IssueOrder {

@@ -145,10 +145,12 @@ Examples:
         #[command(subcommand)]
         command: enforcer::EnforcerCommand,
     },
-    /// Add people who may administer, or let one back in.
+    /// Add, list or remove people who may administer, or let one back in.
     #[command(after_help = "\
 Examples:
   agentca person add bob --role responder --out ./bob
+  agentca person list
+  agentca person remove bob
   agentca person recover admin --data ./pki --out ./admin")]
     Person {
         #[command(subcommand)]

@@ -12,19 +12,60 @@ use clap::{Args, Subcommand};
 
 use super::args::Connection;
 use super::{Failure, existing, init};
-use crate::client::Client;
+use crate::client::{CertificateStatus, Client};
 use crate::credentials::{self, Holder, ROOT};
 use crate::keys::read_passphrase;
+use crate::output::{Format, Table, printable, write_pairs};
 use crate::staging::{Readers, Staging};
 
 /// What can be done about people.
 #[derive(Debug, Subcommand)]
 pub(super) enum PersonCommand {
     Add(AddArgs),
+    List(ListArgs),
+    Show(ShowArgs),
+    Remove(RemoveArgs),
     Recover(RecoverArgs),
 }
 
-/// Add a person and write their credential.
+/// List people: what they may do, and how long.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  agentca person list
+  agentca person list --json")]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Show one person and their certificates.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  agentca person show bob")]
+pub(super) struct ShowArgs {
+    /// The person.
+    name: Name,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Take all of a person's roles, and revoke all of their certificates.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  agentca person remove bob
+
+`agentca person add` adds them again, with a new key.")]
+pub(super) struct RemoveArgs {
+    /// The person.
+    name: Name,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Add a person and write their credential; one who is there gets the roles given instead of theirs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -80,8 +121,73 @@ pub(super) struct RecoverArgs {
 pub(super) async fn run(command: &PersonCommand, connection: &Connection) -> Result<(), Failure> {
     match command {
         PersonCommand::Add(args) => add(args, connection).await,
+        PersonCommand::List(args) => list(args, connection).await,
+        PersonCommand::Show(args) => show(args, connection).await,
+        PersonCommand::Remove(args) => remove(args, connection).await,
         PersonCommand::Recover(args) => recover(args, connection),
     }
+}
+
+async fn list(args: &ListArgs, connection: &Connection) -> Result<(), Failure> {
+    let people = connection.client().await?.people().await?;
+    args.format.print(&people, |out| {
+        let mut table = Table::new(["NAME", "STATUS", "VALID", "UNTIL", "ROLES"]);
+        for person in &people {
+            let certificates = person.certificates.iter();
+            let valid = certificates.filter(|it| it.status == CertificateStatus::Active);
+            let until = valid.clone().map(|it| it.not_after).max();
+            table.row([
+                person.name.clone(),
+                person.status.as_str().to_owned(),
+                format!("{} of {}", valid.count(), person.certificates.len()),
+                until.map_or("-".to_owned(), |until| until.rfc3339()),
+                person.roles.join(" "),
+            ]);
+        }
+        table.write(out)
+    })?;
+    Ok(())
+}
+
+async fn show(args: &ShowArgs, connection: &Connection) -> Result<(), Failure> {
+    let people = connection.client().await?.people().await?;
+    let person = people.iter().find(|it| it.name == args.name.as_ref());
+    let person = person.ok_or_else(|| {
+        Failure::refused(format!(
+            "there is no person {}, `agentca person list` shows those there are",
+            args.name
+        ))
+    })?;
+    args.format.print(person, |out| {
+        let pairs = [
+            ("person", person.uri.clone()),
+            ("status", person.status.as_str().to_owned()),
+            ("roles", person.roles.join(" ")),
+        ];
+        write_pairs(out, &pairs)?;
+        writeln!(out)?;
+        let mut table = Table::new(["SERIAL", "STATUS", "NOT AFTER", "RECORD"]);
+        for certificate in &person.certificates {
+            table.row([
+                certificate.serial.to_string(),
+                certificate.status.as_str().to_owned(),
+                certificate.not_after.rfc3339(),
+                certificate.record.to_string(),
+            ]);
+        }
+        table.write(out)
+    })?;
+    Ok(())
+}
+
+async fn remove(args: &RemoveArgs, connection: &Connection) -> Result<(), Failure> {
+    let mut client = connection.client().await?;
+    let change = client.remove_person(&args.name).await?;
+    args.format.print(&change, |out| {
+        let subject = printable(&change.subject);
+        writeln!(out, "removed {subject}, record {}", change.record)
+    })?;
+    Ok(())
 }
 
 fn recover(args: &RecoverArgs, connection: &Connection) -> Result<(), Failure> {
@@ -92,6 +198,11 @@ fn recover(args: &RecoverArgs, connection: &Connection) -> Result<(), Failure> {
         .map_err(Failure::refused)?;
     let files = credentials::person_files(passphrase_file.is_some());
     let staging = Staging::prepare(&args.out, &files, existing(args.force))?;
+    let id = SpiffeId::Person {
+        trust_domain: crate::recover::trust_domain(&args.data).map_err(Failure::refused)?,
+        name: args.name.clone(),
+    };
+    credentials::demand_own(&args.out, &id)?;
     let made = crate::recover::recover(&args.data, args.name.clone(), passphrase.clone())
         .map_err(Failure::refused)?;
     let key = credentials::key_text(&made.admin_key, passphrase.as_ref().map(|p| p.as_str()))?;
@@ -112,15 +223,18 @@ async fn add(args: &AddArgs, connection: &Connection) -> Result<(), Failure> {
         existing(args.force),
     )?;
     let credential = connection.credential()?;
-    let key = PrivateKey::generate(KeyKind::P256).map_err(Failure::refused)?;
-    let mut client = Client::connect(&connection.url, &credential).await?;
-    let issued = client
-        .add_person(&args.name, &args.roles, credentials::request(&key)?)
-        .await?;
     let id = SpiffeId::Person {
         trust_domain: credential.anchor.trust_domain().clone(),
         name: args.name.clone(),
     };
+    credentials::demand_own(&args.out, &id)?;
+    let key = PrivateKey::generate(KeyKind::P256).map_err(Failure::refused)?;
+    let mut client = Client::connect(&connection.url, &credential).await?;
+    let known = client.people().await?;
+    let known = known.iter().find(|it| it.name == args.name.as_ref());
+    let issued = client
+        .add_person(&args.name, &args.roles, credentials::request(&key)?)
+        .await?;
     let anchor = &credential.anchor;
     let certificate = credentials::accept(anchor, &issued, Role::Person, &id, key.public_key())?;
     let text = credentials::key_text(&key, None)?;
@@ -139,6 +253,21 @@ async fn add(args: &AddArgs, connection: &Connection) -> Result<(), Failure> {
         "added {id} until {until}, record {}",
         issued.record
     )?;
+    let mut roles: Vec<PersonRole> = args.roles.clone();
+    roles.sort_unstable();
+    roles.dedup();
+    let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
+    if let Some(before) = known.filter(|it| it.roles != roles) {
+        let before = match before.roles.as_slice() {
+            [] => "none".to_owned(),
+            roles => printable(&roles.join(", ")),
+        };
+        writeln!(
+            std::io::stdout(),
+            "their roles were {before}, and are {} from now on",
+            roles.join(", ")
+        )?;
+    }
     writeln!(
         std::io::stdout(),
         "use it with `--credentials {}`",

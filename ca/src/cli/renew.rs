@@ -22,7 +22,8 @@ Examples:
   agentca renew ./edge-1 --daemon
   agentca renew ./support-01 --daemon --exec 'systemctl reload support'
 
-Every renewal is a fresh decision against the grant as it stands. With --daemon, renews at about
+Every renewal is a fresh decision against the grant as it stands, and never brings more than the
+certificate in hand has: wider rights are issued again. With --daemon, renews at about
 two thirds of a certificate's life, says when that is, and tries again, ever more slowly, when it
 fails.")]
 pub(super) struct RenewArgs {
@@ -165,7 +166,7 @@ impl From<RenewError> for Failure {
     fn from(error: RenewError) -> Self {
         match error {
             RenewError::Client(error) => error.into(),
-            RenewError::Credential(_) | RenewError::Staging(_) | RenewError::Expired(_) => {
+            RenewError::Credential(_) | RenewError::Staging(_) | RenewError::Expired { .. } => {
                 Self::refused(error)
             }
         }

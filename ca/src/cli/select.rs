@@ -25,10 +25,21 @@ pub(super) async fn agent(
             let candidates: Vec<_> = found.iter().map(|a| (&a.environment, &a.name)).collect();
             Err(ambiguous(&candidates))
         }
-        (None, _) => Err(Failure::refused(format!(
-            "there is no agent {}, `agentca agent list` shows those there are",
-            shown(named, environment.as_ref())
-        ))),
+        (None, _) => {
+            let people = client.people().await.unwrap_or_default();
+            let person = people.iter().any(|it| it.name == named.name.as_ref());
+            let hint = match person {
+                true => format!(
+                    "; the person of that name is removed with `agentca person remove {}`",
+                    named.name
+                ),
+                false => String::new(),
+            };
+            Err(Failure::refused(format!(
+                "there is no agent {}, `agentca agent list` shows those there are{hint}",
+                shown(named, environment.as_ref())
+            )))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use super::args::Connection;
-use crate::serve::ServeOptions;
+use crate::serve::{ServeError, ServeOptions};
 
 /// Run the authority until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
@@ -59,7 +59,13 @@ pub(super) fn run(args: &ServeArgs, connection: &Connection) -> Result<(), Failu
                 .map_err(|e| Failure::refused(format!("could not wait for signals: {e}")))?;
             crate::serve::run(options, asked.wait())
                 .await
-                .map_err(Failure::refused)
+                .map_err(|error| match error {
+                    // What the operator gave cannot be used, and nothing was begun.
+                    ServeError::Config(_) | ServeError::Key(_) | ServeError::Pki(_) => {
+                        Failure::usage(error)
+                    }
+                    _ => Failure::refused(error),
+                })
         })
 }
 

@@ -185,6 +185,98 @@ impl CertificateStatus {
     }
 }
 
+impl CertificateStatus {
+    fn of(revoked: bool, not_after: Timestamp) -> Self {
+        match (revoked, not_after < Timestamp::now()) {
+            (true, _) => Self::Revoked,
+            (false, true) => Self::Expired,
+            (false, false) => Self::Active,
+        }
+    }
+}
+
+/// A person, and what they may do.
+#[derive(Debug, Serialize)]
+pub(crate) struct Person {
+    pub(crate) name: String,
+    pub(crate) uri: String,
+    pub(crate) status: PersonStatus,
+    pub(crate) roles: Vec<String>,
+    pub(crate) certificates: Vec<PersonCertificate>,
+}
+
+/// Whether a person may do anything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PersonStatus {
+    Active,
+    Removed,
+}
+
+impl PersonStatus {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// One certificate of a person.
+#[derive(Debug, Serialize)]
+pub(crate) struct PersonCertificate {
+    pub(crate) serial: Serial,
+    pub(crate) status: CertificateStatus,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) not_before: Timestamp,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) not_after: Timestamp,
+    pub(crate) record: u64,
+}
+
+impl TryFrom<proto::Person> for Person {
+    type Error = Unusable;
+
+    fn try_from(answer: proto::Person) -> Result<Self, Unusable> {
+        let proto::Person {
+            name,
+            uri,
+            roles,
+            certificates,
+        } = answer;
+        let certificates = certificates.into_iter().map(|certificate| {
+            let proto::PersonCertificate {
+                serial,
+                not_before,
+                not_after,
+                revoked,
+                record,
+            } = certificate;
+            let not_after = Timestamp::from_millis(not_after);
+            let serial = serial.as_slice().try_into().ok();
+            Ok(PersonCertificate {
+                serial: serial
+                    .and_then(|bytes| Serial::from_bytes(bytes).ok())
+                    .ok_or(Unusable("serial number"))?,
+                status: CertificateStatus::of(revoked, not_after),
+                not_before: Timestamp::from_millis(not_before),
+                not_after,
+                record,
+            })
+        });
+        Ok(Self {
+            name,
+            uri,
+            status: match roles.is_empty() {
+                true => PersonStatus::Removed,
+                false => PersonStatus::Active,
+            },
+            roles,
+            certificates: certificates.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 impl TryFrom<proto::AgentCertificate> for AgentCertificate {
     type Error = Unusable;
 
@@ -201,11 +293,7 @@ impl TryFrom<proto::AgentCertificate> for AgentCertificate {
             revoked_at,
         } = answer;
         let not_after = Timestamp::from_millis(not_after);
-        let status = match (revoked, not_after < Timestamp::now()) {
-            (true, _) => CertificateStatus::Revoked,
-            (false, true) => CertificateStatus::Expired,
-            (false, false) => CertificateStatus::Active,
-        };
+        let status = CertificateStatus::of(revoked, not_after);
         let reason = match revoked {
             true => Some(
                 u8::try_from(reason)

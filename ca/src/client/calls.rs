@@ -10,7 +10,9 @@ use agentca_identity::serial::Serial;
 use agentca_identity::trust::TrustLevel;
 use agentca_proto as proto;
 
-use super::answers::{Agent, Change, EnforcerAdded, EnforcerState, Issued, Revoked, Unusable};
+use super::answers::{
+    Agent, Change, EnforcerAdded, EnforcerState, Issued, Person, Revoked, Unusable,
+};
 use super::{Client, ClientError};
 
 /// A first or a repeated issue. What isn't given is as granted.
@@ -255,6 +257,27 @@ impl Client {
             csr,
         };
         let answer = self.authority.add_person(request).await;
+        Ok(answer.map_err(|s| self.explain(&s))?.into_inner().into())
+    }
+}
+
+impl Client {
+    pub(crate) async fn people(&mut self) -> Result<Vec<Person>, ClientError> {
+        let answer = self
+            .authority
+            .list_people(proto::ListPeopleRequest {})
+            .await;
+        let proto::ListPeopleResponse { people } =
+            answer.map_err(|s| self.explain(&s))?.into_inner();
+        let people = people.into_iter().map(Person::try_from);
+        Ok(people.collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn remove_person(&mut self, name: &Name) -> Result<Change, ClientError> {
+        let request = proto::RemovePersonRequest {
+            name: name.to_string(),
+        };
+        let answer = self.authority.remove_person(request).await;
         Ok(answer.map_err(|s| self.explain(&s))?.into_inner().into())
     }
 }

@@ -16,6 +16,7 @@ pub(crate) use url::AuthorityUrl;
 
 use std::error::Error as _;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,10 +47,15 @@ pub(crate) enum ClientError {
     #[error("lost the authority at {url} before its answer ({detail}), ask again")]
     Interrupted { url: AuthorityUrl, detail: String },
     #[error(
-        "whoever answers at {url} is not the authority of this credential ({detail}), check \
-         `--url` and `--credentials`"
+        "whoever answers at {url} is not the authority of this credential, {} ({detail}), check `--url`, or pick \
+         another with `--credentials`",
+        folder.display()
     )]
-    Untrusted { url: AuthorityUrl, detail: String },
+    Untrusted {
+        url: AuthorityUrl,
+        folder: PathBuf,
+        detail: String,
+    },
     #[error(
         "whoever answers at {url} is not the authority, it does not speak TLS; if that is the \
          authority's plain HTTP port, give the one of `agentca serve --listen` with `--url` (7443 \
@@ -79,6 +85,8 @@ pub(crate) enum ClientError {
 pub(crate) struct Client {
     authority: AuthorityClient<Channel>,
     url: AuthorityUrl,
+    /// The credential in use.
+    folder: PathBuf,
     last_word: LastWord,
 }
 
@@ -107,18 +115,19 @@ impl Client {
             .timeout(ANSWER_TIMEOUT)
             .connect_with_connector(connector)
             .await
-            .map_err(|e| lost(url, &last_word, &e))?;
+            .map_err(|e| lost(url, &credential.folder, &last_word, &e))?;
         let authority = AuthorityClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
         Ok(Self {
             authority,
             url: url.clone(),
+            folder: credential.folder.clone(),
             last_word,
         })
     }
 
     fn explain(&self, status: &Status) -> ClientError {
         match (status.source(), status.code()) {
-            (Some(source), _) => lost(&self.url, &self.last_word, source),
+            (Some(source), _) => lost(&self.url, &self.folder, &self.last_word, source),
             (None, Code::DeadlineExceeded | Code::Cancelled) => ClientError::Interrupted {
                 url: self.url.clone(),
                 detail: status.message().to_owned(),
@@ -149,7 +158,7 @@ async fn dial(
         .connect(name, tcp)
         .await
         .map_err(|e| match tls_error(&e) {
-            Some(tls) => refused_handshake(url, tls),
+            Some(tls) => refused_handshake(url, &credential.folder, tls),
             None => unreachable(url, e),
         })
 }
@@ -164,11 +173,12 @@ fn unreachable(url: &AuthorityUrl, detail: impl ToString) -> ClientError {
 /// What TLS said last, if it did; otherwise the innermost of a chain of errors.
 fn lost(
     url: &AuthorityUrl,
+    folder: &Path,
     last_word: &LastWord,
     error: &(dyn std::error::Error + 'static),
 ) -> ClientError {
     if let Some(tls) = last_word.heard() {
-        return refused_handshake(url, &tls);
+        return refused_handshake(url, folder, &tls);
     }
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -180,7 +190,7 @@ fn lost(
     }
 }
 
-fn refused_handshake(url: &AuthorityUrl, error: &rustls::Error) -> ClientError {
+fn refused_handshake(url: &AuthorityUrl, folder: &Path, error: &rustls::Error) -> ClientError {
     use rustls::{AlertDescription as Alert, CertificateError, Error};
     let detail = match error {
         Error::AlertReceived(Alert::CertificateExpired) => {
@@ -201,6 +211,7 @@ fn refused_handshake(url: &AuthorityUrl, error: &rustls::Error) -> ClientError {
         _ => {
             return ClientError::Untrusted {
                 url: url.clone(),
+                folder: folder.to_owned(),
                 detail: error.to_string(),
             };
         }

@@ -83,7 +83,7 @@ http_listen = {http_listen}
 # What peers may take; a key needs `[limits]` without its `# `, too.
 # [limits]
 
-# Connections at once, on each of the two addresses.
+# Connections at once, on each of the two addresses; fewer where the limit on open files asks for it.
 # max_connections = 4096
 
 # A TLS handshake, or the head of an HTTP request. 1s to 60s.

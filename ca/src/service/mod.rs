@@ -16,8 +16,9 @@ use std::sync::Arc;
 use agentca_proto::authority_server::Authority as AuthorityApi;
 use agentca_proto::{
     AddEnforcerRequest, AddEnforcerResponse, AddPersonRequest, Agent, Change, Credential,
-    IssueRequest, ListAgentsRequest, ListEnforcersRequest, ListEnforcersResponse, ReinstateRequest,
-    RemoveEnforcerRequest, RenewRequest, RevokeRequest, RevokeResponse, SetGrantRequest,
+    IssueRequest, ListAgentsRequest, ListEnforcersRequest, ListEnforcersResponse,
+    ListPeopleRequest, ListPeopleResponse, ReinstateRequest, RemoveEnforcerRequest,
+    RemovePersonRequest, RenewRequest, RevokeRequest, RevokeResponse, SetGrantRequest,
 };
 use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status};
@@ -113,6 +114,22 @@ impl AuthorityApi for AuthorityService {
     ) -> Result<Response<Credential>, Status> {
         let (caller, asked) = split(request)?;
         self.answer(people::add(&self.0, caller, asked).await)
+    }
+
+    async fn remove_person(
+        &self,
+        request: Request<RemovePersonRequest>,
+    ) -> Result<Response<Change>, Status> {
+        let (caller, asked) = split(request)?;
+        self.answer(people::remove(&self.0, caller, asked).await)
+    }
+
+    async fn list_people(
+        &self,
+        request: Request<ListPeopleRequest>,
+    ) -> Result<Response<ListPeopleResponse>, Status> {
+        let (caller, ListPeopleRequest {}) = split(request)?;
+        self.answer(people::list(&self.0, &caller))
     }
 }
 

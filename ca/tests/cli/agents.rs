@@ -86,6 +86,23 @@ fn nothing_is_overwritten_unless_forced() {
         .done();
     assert_ne!(lab.read("out/agent.crt"), before);
     assert_eq!(lab.files("out"), ["agent.crt", "agent.key", "ca.crt"]);
+    // Another's keys stay, even by force.
+    let before = lab.read("out/agent.key");
+    let other = [
+        "issue",
+        "other",
+        "--owner",
+        "o@example.org",
+        "--scope",
+        "a:b",
+    ];
+    lab.agentca(&[&other[..], &["--trust", "L1", "--out", "out", "--force"]].concat())
+        .fails(1, &["out holds the keys of", "support-01", "agent/other"]);
+    assert_eq!(lab.read("out/agent.key"), before);
+    // And a failure leaves no folders.
+    lab.agentca(&["issue", "nobody", "--out", "n1/n2/out"])
+        .fails(1, &["--owner"]);
+    assert!(!lab.path("n1").exists());
 }
 
 #[test]
@@ -111,8 +128,15 @@ fn a_wider_issue_needs_a_wider_grant() {
         "--trust",
         "L3",
     ];
-    lab.agentca(&grant).done();
+    let told = lab.agentca(&grant).done();
+    assert!(
+        told.contains("issue it again to use wider rights"),
+        "{told}"
+    );
     lab.agentca(&wider).done();
+    let narrower = ["agent", "grant", "support-01", "--trust", "L3"];
+    let told = lab.agentca(&narrower).done();
+    assert!(!told.contains("issue it again"), "{told}");
     let shown = lab
         .agentca(&["agent", "show", "prod/support-01", "--json"])
         .json();

@@ -122,6 +122,12 @@ fn lists_say_who_is_there() {
 
     lab.agentca(&["enforcer", "remove", "edge-1"]).done();
     lab.agentca(&["renew", "edge-1"]).fails(1, &[]);
+    lab.agentca(&["enforcer", "remove", "edge-1", "--env", "prod"])
+        .fails(1, &["was removed already"]);
+    let told = lab
+        .agentca(&[&ADD[..], &["edge-1", "--force"]].concat())
+        .done();
+    assert!(told.contains("a new log: give it a new data_dir"), "{told}");
     lab.agentca(&["enforcer", "remove", "nobody"])
         .fails(1, &["nobody", "enforcer list"]);
 }

@@ -115,9 +115,9 @@ fn encrypted_keys_need_their_passphrase() {
     }
 
     lab.agentca(&["serve", "--data", "pki"])
-        .fails(1, &["is encrypted", "--passphrase-file"]);
+        .fails(2, &["is encrypted", "--passphrase-file"]);
     lab.agentca(&["serve", "--data", "pki", "--passphrase-file", "wrong"])
-        .fails(1, &[]);
+        .fails(2, &[]);
     lab.serve_with(&["--passphrase-file", "passphrase"]);
     // The credential remembers where its passphrase is.
     lab.issue("support-01", "out");
@@ -166,7 +166,7 @@ fn a_passphrase_file_that_holds_none_is_refused() {
         lab.agentca(&[&init[..], &["pki"], &given].concat())
             .fails(1, &says);
         lab.agentca(&[&["serve", "--data", "plain"], &given[..]].concat())
-            .fails(1, &says);
+            .fails(2, &says);
         lab.agentca(&[&["agent", "list"], &given[..]].concat())
             .fails(1, &says);
     }

@@ -98,8 +98,13 @@ fn an_expired_certificate_is_told_apart_from_an_authority_that_is_away() {
     lab.until("it has expired", || {
         lab.agentca(&inspect).json()[0]["validity"] == "expired"
     });
-    lab.agentca(&["renew", "out"])
-        .fails(1, &["ended at", "issued again"]);
+    lab.agentca(&["renew", "out"]).fails(
+        1,
+        &[
+            "ended at",
+            "`agentca issue prod/support-01 --out out --force`",
+        ],
+    );
     for (from, to) in [("agent.crt", "person.crt"), ("agent.key", "person.key")] {
         std::fs::copy(lab.path("out").join(from), lab.path("out").join(to)).unwrap();
     }
@@ -128,7 +133,7 @@ fn whoever_holds_the_data_comes_back_in() {
     let add = ["person", "add", "bob", "--role", "issuer", "--out", "bob"];
     lab.agentca(&[&add[..], &["--credentials", "back"]].concat())
         .done();
-    let said = lab.agentca(&["log", "show", "pki/log", "--raw"]).done();
+    let said = lab.agentca(&["log", "show", "pki/log", "--json"]).done();
     let recovered = said.lines().filter(|line| {
         line.contains("person-added") && line.contains("\"by\":\"spiffe://example.org/ca\"")
     });
@@ -147,8 +152,63 @@ fn the_last_admin_stays_until_there_is_another() {
     };
     let first = serial(&lab);
     lab.agentca(&["revoke", "--serial", &first])
-        .fails(1, &["last one in force of an admin", "agentca renew"]);
+        .fails(1, &["nobody could administer", "agentca renew"]);
+    lab.agentca(&["person", "remove", "admin"])
+        .fails(1, &["nobody could administer"]);
     lab.agentca(&["renew", folder.to_str().unwrap()]).done();
     lab.agentca(&["revoke", "--serial", &first]).done();
     lab.agentca(&["agent", "list"]).done();
+}
+
+#[test]
+fn people_are_listed_changed_and_removed() {
+    let lab = Lab::serving();
+    let add = [
+        "person",
+        "add",
+        "bob",
+        "--role",
+        "responder",
+        "--out",
+        "bob",
+    ];
+    let told = lab.agentca(&add).done();
+    assert!(!told.contains("their roles were"), "{told}");
+    let wider = ["person", "add", "bob", "--role", "issuer,auditor"];
+    let told = lab
+        .agentca(&[&wider[..], &["--out", "bob", "--force"]].concat())
+        .done();
+    let says = "their roles were responder, and are auditor, issuer from now on";
+    assert!(told.contains(says), "{told}");
+    let listed = lab.agentca(&["person", "list", "--json"]).json();
+    assert_eq!(listed[0]["name"], "admin");
+    assert_eq!(listed[1]["roles"], serde_json::json!(["auditor", "issuer"]));
+    assert_eq!(listed[1]["certificates"].as_array().unwrap().len(), 2);
+    let table = lab.agentca(&["person", "list"]).done();
+    assert!(table.contains("bob") && table.contains("2 of 2"), "{table}");
+
+    lab.agentca(&["revoke", "bob"])
+        .fails(1, &["no agent bob", "agentca person remove bob"]);
+    lab.agentca(&["person", "remove", "admin", "--credentials", "bob"])
+        .fails(1, &["role"]);
+    lab.agentca(&["person", "remove", "bob"]).done();
+    assert_eq!(
+        lab.agentca(&["person", "list", "--credentials", "bob"])
+            .code,
+        1
+    );
+    lab.agentca(&["renew", "bob"]).fails(1, &[]);
+    let shown = lab.agentca(&["person", "show", "bob", "--json"]).json();
+    assert_eq!(shown["status"], "removed");
+    let certificates = shown["certificates"].as_array().unwrap();
+    assert!(certificates.iter().all(|it| it["status"] == "revoked"));
+    lab.agentca(&["person", "remove", "bob"])
+        .fails(1, &["was removed already"]);
+    lab.agentca(&["person", "show", "nobody"])
+        .fails(1, &["nobody", "person list"]);
+    let again = ["person", "add", "bob", "--role", "responder"];
+    lab.agentca(&[&again[..], &["--out", "bob", "--force"]].concat())
+        .done();
+    lab.agentca(&["person", "list", "--credentials", "bob"])
+        .done();
 }

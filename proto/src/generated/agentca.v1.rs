@@ -304,6 +304,43 @@ pub struct AddPersonRequest {
     pub csr: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemovePersonRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPeopleRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPeopleResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub people: ::prost::alloc::vec::Vec<Person>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Person {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub uri: ::prost::alloc::string::String,
+    /// None once the person was removed.
+    #[prost(string, repeated, tag = "3")]
+    pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "4")]
+    pub certificates: ::prost::alloc::vec::Vec<PersonCertificate>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersonCertificate {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serial: ::prost::alloc::vec::Vec<u8>,
+    #[prost(int64, tag = "2")]
+    pub not_before: i64,
+    #[prost(int64, tag = "3")]
+    pub not_after: i64,
+    #[prost(bool, tag = "4")]
+    pub revoked: bool,
+    #[prost(uint64, tag = "5")]
+    pub record: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FollowRequest {
     #[prost(oneof = "follow_request::Message", tags = "1, 2")]
     pub message: ::core::option::Option<follow_request::Message>,
@@ -765,6 +802,52 @@ pub mod authority_client {
                 .insert(GrpcMethod::new("agentca.v1.Authority", "AddPerson"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes a person's roles and ends every certificate of theirs.
+        pub async fn remove_person(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemovePersonRequest>,
+        ) -> std::result::Result<tonic::Response<super::Change>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/agentca.v1.Authority/RemovePerson",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("agentca.v1.Authority", "RemovePerson"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_people(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPeopleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPeopleResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/agentca.v1.Authority/ListPeople",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("agentca.v1.Authority", "ListPeople"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -841,6 +924,18 @@ pub mod authority_server {
             &self,
             request: tonic::Request<super::AddPersonRequest>,
         ) -> std::result::Result<tonic::Response<super::Credential>, tonic::Status>;
+        /// Takes a person's roles and ends every certificate of theirs.
+        async fn remove_person(
+            &self,
+            request: tonic::Request<super::RemovePersonRequest>,
+        ) -> std::result::Result<tonic::Response<super::Change>, tonic::Status>;
+        async fn list_people(
+            &self,
+            request: tonic::Request<super::ListPeopleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPeopleResponse>,
+            tonic::Status,
+        >;
     }
     /// What people, agents and enforcers ask of the authority. The caller is whoever its certificate names.
     #[derive(Debug)]
@@ -1349,6 +1444,96 @@ pub mod authority_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AddPersonSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/agentca.v1.Authority/RemovePerson" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemovePersonSvc<T: Authority>(pub Arc<T>);
+                    impl<
+                        T: Authority,
+                    > tonic::server::UnaryService<super::RemovePersonRequest>
+                    for RemovePersonSvc<T> {
+                        type Response = super::Change;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemovePersonRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authority>::remove_person(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemovePersonSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/agentca.v1.Authority/ListPeople" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPeopleSvc<T: Authority>(pub Arc<T>);
+                    impl<
+                        T: Authority,
+                    > tonic::server::UnaryService<super::ListPeopleRequest>
+                    for ListPeopleSvc<T> {
+                        type Response = super::ListPeopleResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPeopleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authority>::list_people(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPeopleSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

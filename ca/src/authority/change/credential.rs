@@ -7,7 +7,7 @@ use agentca_identity::spiffe::SpiffeId;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{Caller, Change, Clock, Decision, judge_key};
+use super::{Caller, Change, Clock, Decision, judge_admins, judge_key};
 use crate::authority::event::{Draft, Event};
 use crate::authority::facts::Facts;
 use crate::authority::handle::Holder;
@@ -59,6 +59,53 @@ impl Change for AddPerson {
         };
         Ok(Decision {
             drafts,
+            outcome: id,
+        })
+    }
+}
+
+/// Takes a person's roles and ends every certificate of theirs.
+#[derive(Debug)]
+pub struct RemovePerson {
+    /// Who asks: an admin.
+    pub caller: Caller,
+    /// Who.
+    pub person: Name,
+}
+
+impl Change for RemovePerson {
+    type Outcome = SpiffeId;
+
+    fn uses_reserve(&self) -> bool {
+        true
+    }
+
+    fn decide(self, state: &State, clock: Clock) -> Result<Decision<SpiffeId>, Refusal> {
+        let Self { caller, person } = self;
+        caller.demand(PersonRole::Admin, state, clock)?;
+        let Some(known) = state.person(&person) else {
+            return Err(Refusal::UnknownPerson(person));
+        };
+        let in_force = |serial| {
+            let issued = state.certificate(serial);
+            issued.is_some_and(|it| it.in_force(clock.now))
+        };
+        if known.roles.is_empty() && !known.serials.iter().any(in_force) {
+            return Err(Refusal::PersonRemoved(person));
+        }
+        judge_admins(state, clock, &format!("person {person}"), |of, _| {
+            *of == person
+        })?;
+        let id = SpiffeId::Person {
+            trust_domain: state.trust_domain().clone(),
+            name: person,
+        };
+        let event = Event::PersonRemoved {
+            person: id.clone(),
+            by: caller.id,
+        };
+        Ok(Decision {
+            drafts: vec![Draft::own(event)],
             outcome: id,
         })
     }

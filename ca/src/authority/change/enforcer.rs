@@ -159,7 +159,7 @@ impl Change for RemoveEnforcer {
         caller.demand(PersonRole::Admin, state, clock)?;
         match state.enforcer(&enforcer) {
             Some(known) if !known.removed => {}
-            Some(_) => return Err(Refusal::EnforcerRemoved(enforcer)),
+            Some(_) => return Err(Refusal::RemovedAlready(enforcer)),
             None => return Err(Refusal::UnknownEnforcer(enforcer)),
         }
         let id = enforcer.enforcer(state.trust_domain());

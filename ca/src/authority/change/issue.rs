@@ -98,6 +98,14 @@ impl PlanIssue {
             groups,
             ..
         } = self;
+        if let (Some(asked), Some(registered)) = (&owner, registered)
+            && asked != registered
+        {
+            return Err(Refusal::OtherOwner {
+                agent,
+                owner: registered.to_string(),
+            });
+        }
         let owner = owner.or(registered.cloned());
         let needed = [
             ("`--owner`", owner.is_some()),

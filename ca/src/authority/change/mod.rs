@@ -15,12 +15,15 @@ pub use agent::{Reinstate, Restrict, SetGrant};
 pub use announce::{
     AnnounceCrl, AnnounceIssuers, AnnounceSigner, AnnounceSnapshot, SnapshotVerdict,
 };
-pub use credential::{AddPerson, CertifyCredentials, RecoverPerson, RenewOwn, SignedCredential};
+pub use credential::{
+    AddPerson, CertifyCredentials, RecoverPerson, RemovePerson, RenewOwn, SignedCredential,
+};
 pub use enforcer::{AddEnforcer, EnforcerKeys, LogChoice, RemoveEnforcer};
 pub use issue::{CertifyAgent, IssuePlan, PlanIssue, RenewalRights, renewal_rights};
 pub use revoke::{Revoke, RevokeTarget, Revoked};
 pub use witness::{ProvenHead, Witness, WitnessVerdict};
 
+use agentca_identity::name::Name;
 use agentca_identity::roles::PersonRole;
 use agentca_identity::serial::Serial;
 use agentca_identity::spiffe::SpiffeId;
@@ -172,6 +175,29 @@ pub fn judge_number(
                 until,
             });
         }
+    }
+    Ok(())
+}
+
+/// Refuses to end what `ends` of admins' certificates when no other would be in force: then nobody could
+/// administer.
+fn judge_admins(
+    state: &State,
+    clock: Clock,
+    what: &str,
+    ends: impl Fn(&Name, &Serial) -> bool,
+) -> Result<(), Refusal> {
+    let admins = state.people().iter();
+    let admins = admins.filter(|(_, person)| person.roles.contains(PersonRole::Admin));
+    let held = admins.flat_map(|(name, person)| person.serials.iter().map(move |it| (name, it)));
+    let in_force = held.filter(|(_, serial)| {
+        let issued = state.certificate(serial);
+        issued.is_some_and(|it| it.in_force(clock.now))
+    });
+    let (ending, staying): (Vec<_>, Vec<_>) =
+        in_force.partition(|(name, serial)| ends(name, serial));
+    if staying.is_empty() && !ending.is_empty() {
+        return Err(Refusal::LastAdmin(what.to_owned()));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use agentca_identity::roles::PersonRole;
 use agentca_identity::serial::Serial;
 use agentca_identity::spiffe::SpiffeId;
 
-use super::{Caller, Change, Clock, Decision};
+use super::{Caller, Change, Clock, Decision, judge_admins};
 use crate::authority::event::{Draft, Event};
 use crate::authority::handle::{Handle, Holder};
 use crate::authority::refusal::Refusal;
@@ -144,9 +144,9 @@ impl Revoke {
             }
             return Ok(());
         }
-        if is_last_admins(state, serial, clock) {
-            return Err(Refusal::LastAdmin(serial));
-        }
+        judge_admins(state, clock, &format!("certificate {serial}"), |_, it| {
+            *it == serial
+        })?;
         decision.outcome.certificates = 1;
         decision.drafts.push(match &issued.holder {
             Holder::Agent(agent) => {
@@ -172,17 +172,4 @@ impl Revoke {
         });
         Ok(())
     }
-}
-
-/// Whether nobody could administer any more without this certificate.
-fn is_last_admins(state: &State, serial: Serial, clock: Clock) -> bool {
-    let admins = || {
-        let people = state.people.values();
-        let admins = people.filter(|person| person.roles.contains(PersonRole::Admin));
-        admins.flat_map(|person| &person.serials).filter(|serial| {
-            let issued = state.certificate(serial);
-            issued.is_some_and(|it| it.in_force(clock.now))
-        })
-    };
-    admins().any(|it| *it == serial) && admins().all(|it| *it == serial)
 }
