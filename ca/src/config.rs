@@ -103,7 +103,7 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// A value out of its range.
-    #[error("`{key}` is refused: {why}")]
+    #[error("`{key}` in {FILE} is refused: {why}")]
     Value {
         /// Which key.
         key: &'static str,
@@ -337,10 +337,25 @@ fn span(
     };
     let span = parse_duration(&text).map_err(|e| value(key, e))?;
     if !range.contains(&span.as_secs()) {
-        let why = format!("must be {} to {} seconds", range.start(), range.end());
+        let why = format!(
+            "must be {} to {}",
+            written(*range.start()),
+            written(*range.end())
+        );
         return Err(value(key, why));
     }
     Ok(span)
+}
+
+/// Seconds as an operator writes them.
+fn written(seconds: u64) -> String {
+    match seconds {
+        0 => "0s".to_owned(),
+        it if it.is_multiple_of(DAY) => format!("{}d", it / DAY),
+        it if it.is_multiple_of(HOUR) => format!("{}h", it / HOUR),
+        it if it.is_multiple_of(MINUTE) => format!("{}m", it / MINUTE),
+        it => format!("{it}s"),
+    }
 }
 
 /// Anything but none at all.
@@ -408,6 +423,9 @@ mod tests {
             let error = load(&format!("{base}{more}\n")).unwrap_err().to_string();
             assert!(error.contains(says), "{more}: {error}");
         }
+        let far = load(&format!("{base}[lifetimes]\nperson = \"100d\"")).unwrap_err();
+        let said = "`lifetimes.person` in agentca.toml is refused: must be 1m to 90d";
+        assert_eq!(far.to_string(), said);
         assert!(load("trust_domain = \"Example.org\"").is_err());
     }
 

@@ -1,23 +1,19 @@
 //! gRPC over our own TLS (tonic's is not used): accept, shake hands within a time, serve.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agentca_proto::authority_server::AuthorityServer;
 use agentca_proto::feed_server::FeedServer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 
 use crate::config::Limits;
 use crate::service::{AuthorityService, FeedService};
-use crate::tls::{ConnectedPeer, PeerStream, Server};
+use crate::tls::{PeerStream, Server};
 
 /// Serves until `stop` changes and running requests are done.
 pub async fn serve(
@@ -59,7 +55,7 @@ async fn accept(
     listener: TcpListener,
     server: Server,
     limits: Limits,
-    ready: mpsc::Sender<io::Result<Counted>>,
+    ready: mpsc::Sender<io::Result<PeerStream>>,
     service: AuthorityService,
 ) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
@@ -80,15 +76,10 @@ async fn accept(
         };
         let (server, ready, service) = (server.clone(), ready.clone(), service.clone());
         handshakes.spawn(async move {
-            match shake(stream, &server, limits.handshake_timeout).await {
+            match shake(stream, slot, &server, limits.handshake_timeout).await {
                 Ok(stream) => {
                     // The server may be stopping.
-                    let _stopping = ready
-                        .send(Ok(Counted {
-                            stream,
-                            _slot: slot,
-                        }))
-                        .await;
+                    let _stopping = ready.send(Ok(stream)).await;
                 }
                 Err(error) => {
                     service.0.metrics.handshakes_failed.increment();
@@ -99,64 +90,14 @@ async fn accept(
     }
 }
 
-async fn shake(stream: TcpStream, server: &Server, patience: Duration) -> io::Result<PeerStream> {
+async fn shake(
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    server: &Server,
+    patience: Duration,
+) -> io::Result<PeerStream> {
     stream.set_nodelay(true)?;
-    tokio::time::timeout(patience, server.accept(stream)).await?
-}
-
-/// A connection that counts against the limit as long as it lives.
-#[derive(Debug)]
-struct Counted {
-    stream: PeerStream,
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Connected for Counted {
-    type ConnectInfo = ConnectedPeer;
-
-    fn connect_info(&self) -> ConnectedPeer {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+    tokio::time::timeout(patience, server.accept(stream, slot)).await?
 }
 
 const KEEPALIVE: Duration = Duration::from_secs(20);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use agentca_auditlog::log::Reader;
+use agentca_auditlog::proof::ProofFileError;
 use agentca_auditlog::verify::{VerifyOptions, signing_key, verify_directory};
 use agentca_auditlog::{proof, record};
 use agentca_identity::time::Timestamp;
@@ -202,7 +203,16 @@ pub(crate) fn prove(
 ) -> Result<(), Failure> {
     let anchor = credentials::read_anchor(root)?;
     demand_log(dir)?;
-    let unproven = |e| Failure::refused(format!("could not prove record {index}: {e}"));
+    let unproven = |error| match error {
+        ProofFileError::Beyond { index, size } => Failure::refused(format!(
+            "{} has {} under its checkpoint, the newest is {}; record {index} is not among them (yet: one that \
+             was just written is in a moment)",
+            dir.display(),
+            count(size, "record"),
+            size.saturating_sub(1)
+        )),
+        other => Failure::refused(format!("could not prove record {index}: {other}")),
+    };
     let (proof, record) = proof::prove(dir, index).map_err(unproven)?;
     proof
         .verify(&record, &anchor, Timestamp::now())
@@ -235,7 +245,14 @@ pub(crate) fn verify_proof(
     let (note, bytes) = (read(proof)?, read(record)?);
     let proven = proof::verify_proof(&note, &bytes, &anchor, Timestamp::now()).map_err(|e| {
         let (proof, record) = (proof.display(), record.display());
-        Failure::refused(format!("{proof} proves nothing about {record}: {e}"))
+        let hint = match e {
+            ProofFileError::Inclusion(_) | ProofFileError::Record(_) => {
+                "; the record has to be its exact bytes, as `agentca log show --raw` and `agentca log prove \
+                 --record` write them"
+            }
+            _ => "",
+        };
+        Failure::refused(format!("{proof} proves nothing about {record}: {e}{hint}"))
     })?;
     let answer = serde_json::json!({
         "origin": proven.origin,

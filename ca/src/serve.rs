@@ -353,15 +353,7 @@ async fn assemble(
         SignatureType::Cosignature,
         keys.witness.key.clone(),
     )?;
-    let signers = Signers {
-        log_origin: origin.clone(),
-        log_vkey: signer()?.verifier().to_string(),
-        witness_vkey: witness.verifier().to_string(),
-        chains: RwLock::new(SignerChains {
-            log: keys.log.chain.clone(),
-            witness: keys.witness.chain.clone(),
-        }),
-    };
+    let signers = signers(keys, &signer()?, &witness);
     let revoked = state.ended().collect();
     let in_use: BTreeSet<u16> = state.shards().collect();
     let hub = Arc::new(Hub::new(Arc::clone(&log), signer()?, &state));
@@ -435,6 +427,18 @@ async fn assemble(
         alarm,
     });
     Ok((authority, source, signer()?))
+}
+
+fn signers(keys: &Keys, log: &NoteSigner, witness: &NoteSigner) -> Signers {
+    Signers {
+        log_origin: log.verifier().name().to_owned(),
+        log_vkey: log.verifier().to_string(),
+        witness_vkey: witness.verifier().to_string(),
+        chains: RwLock::new(SignerChains {
+            log: keys.log.chain.clone(),
+            witness: keys.witness.chain.clone(),
+        }),
+    }
 }
 
 /// The state: the index's rows, then the log past them.

@@ -20,6 +20,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -105,8 +106,12 @@ pub fn client_config(
 }
 
 impl Server {
-    /// Shakes hands, and knows the peer.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<PeerStream> {
+    /// Shakes hands, and knows the peer. The connection counts against `slot`'s limit as long as it lives.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        slot: OwnedSemaphorePermit,
+    ) -> io::Result<PeerStream> {
         let stream = self.acceptor.tls.accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = self
@@ -117,6 +122,7 @@ impl Server {
         Ok(PeerStream {
             stream: Coalesced::new(Box::new(stream)),
             peer: ConnectedPeer(peer),
+            _slot: slot,
         })
     }
 }
@@ -157,6 +163,7 @@ impl fmt::Debug for Acceptor {
 pub struct PeerStream {
     stream: Coalesced<Box<TlsStream<TcpStream>>>,
     peer: ConnectedPeer,
+    _slot: OwnedSemaphorePermit,
 }
 
 /// The peer of a connection, as requests carry it.

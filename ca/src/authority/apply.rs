@@ -86,15 +86,7 @@ impl State {
                     .roles = *roles;
                 effects.rows.push(RowKey::Person(name.clone()));
             }
-            Event::PersonRemoved { person, by: _ } => {
-                let name = person.name().ok_or("a person without a name")?;
-                let known = self.people.get_mut(name).ok_or("an unknown person")?;
-                known.roles = Roles::default();
-                let serials = known.serials.clone();
-                let reason = RevocationReason::CessationOfOperation;
-                self.end_all(at, &serials, reason, effects)?;
-                effects.rows.push(RowKey::Person(name.clone()));
-            }
+            Event::PersonRemoved { person, by: _ } => self.remove_person(at, person, effects)?,
             Event::AgentRegistered {
                 agent,
                 owner,
@@ -265,6 +257,21 @@ impl State {
         chain.hash = *leaf;
         chain.records.push(record.seq);
         Ok(())
+    }
+
+    fn remove_person(
+        &mut self,
+        at: At,
+        person: &SpiffeId,
+        effects: &mut Effects,
+    ) -> Result<(), String> {
+        let name = person.name().ok_or("a person without a name")?;
+        let known = self.people.get_mut(name).ok_or("an unknown person")?;
+        known.roles = Roles::default();
+        let serials = known.serials.clone();
+        effects.rows.push(RowKey::Person(name.clone()));
+        let reason = RevocationReason::CessationOfOperation;
+        self.end_all(at, &serials, reason, effects)
     }
 
     fn revoke_agent(

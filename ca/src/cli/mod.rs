@@ -107,7 +107,8 @@ Examples:
   agentca revoke support-01 --reason key-compromise
 
 Exit codes:
-  0 done   1 refused, or verification failed   2 usage   3 could not reach
+  0 done   1 refused, or verification failed   2 usage, or a configuration that cannot be used
+  3 could not reach
   4 done, but not yet in force everywhere"
 )]
 pub(crate) struct Cli {

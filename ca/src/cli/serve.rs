@@ -30,10 +30,10 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Where to serve gRPC [default: agentca.toml's, or 127.0.0.1:7443].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Where to serve plain HTTP [default: agentca.toml's, or 127.0.0.1:7080].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     http_listen: Option<SocketAddr>,
 }
 
@@ -67,6 +67,12 @@ pub(super) fn run(args: &ServeArgs, connection: &Connection) -> Result<(), Failu
                     _ => Failure::refused(error),
                 })
         })
+}
+
+/// A name is no address: it could mean several.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write an address with its port, like 127.0.0.1:7443".to_owned())
 }
 
 /// What is logged: `info` unless set.

@@ -282,10 +282,11 @@ mod tests {
     use crate::testing::Made;
 
     struct Lab {
-        made: Made,
         source: Source,
         wishes: mpsc::UnboundedReceiver<Environment>,
         agent: Handle,
+        /// The log has to end before its folder.
+        made: Made,
     }
 
     impl Lab {
@@ -415,5 +416,28 @@ mod tests {
         assert!(matches!(anew, Some(Message::Update(_))), "{anew:?}");
         assert_eq!(lab.wishes.try_recv().unwrap(), lab.agent.environment);
         lab.snapshot();
+    }
+
+    #[test]
+    fn a_snapshot_is_made_while_others_keep_coming_first() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let lab = Lab::new();
+        let (stop, prod) = (AtomicBool::new(false), &lab.agent.environment);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    lab.write(1);
+                }
+            });
+            for _ in 0..10 {
+                lab.write(1);
+                let (sequencer, folder) = (&lab.source.sequencer, &lab.source.snapshots);
+                if let Some(mark) = snapshot::make(sequencer, folder, prod).unwrap() {
+                    let found = snapshot::find(folder, prod, &mark).unwrap();
+                    assert_eq!(found.covers, mark.covers);
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
     }
 }

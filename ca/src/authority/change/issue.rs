@@ -366,7 +366,10 @@ fn no_agent(agent: &Handle) -> Refusal {
 /// Bounds on a grant, so that its record and its certificates fit.
 pub(super) fn check_grant(grant: &Grant) -> Result<(), Refusal> {
     if grant.max_lifetime > LONGEST {
-        return Err(Refusal::field("lifetime", "must be 30 days at most"));
+        return Err(Refusal::field(
+            "lifetime",
+            "must be 30 days at most; `--ttl` sets it",
+        ));
     }
     if grant.groups.len() > MAX_GROUPS {
         return Err(Refusal::field(
