@@ -28,6 +28,7 @@ pub mod tls;
 pub mod witness;
 
 mod coalesce;
+mod paced;
 #[cfg(test)]
 mod testing;
 

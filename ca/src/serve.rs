@@ -33,6 +33,7 @@ use crate::keys::{KeyError, KeyFolder, Keys, read_passphrase};
 use crate::metrics::Metrics;
 use crate::mint::Mint;
 use crate::pace::Pace;
+use crate::paced::Paced;
 use crate::renewal::{self, Unwritten};
 use crate::room::Room;
 use crate::rotation::Rotation;
@@ -454,13 +455,8 @@ fn load(log: &Arc<Log>, config: &Config, path: &Path) -> Result<(State, IndexWri
         }
     };
     let writer = index.start()?;
-    let queue = writer.queue();
-    let durable = log.durable();
-    let replayed = replay(&mut state, log, |applied| {
-        // The thread ends by itself only after it failed, which it said.
-        let _failed = queue.send(Message::Applied(Arc::new(applied)));
-    })?;
-    let _failed = queue.send(Message::Durable(durable));
+    let mut paced = Paced::new(writer.queue(), log.durable());
+    let replayed = replay(&mut state, log, |applied| paced.send(applied))?;
     tracing::info!(records = state.applied(), replayed, "the state is loaded");
     Ok((state, writer))
 }
