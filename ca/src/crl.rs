@@ -240,7 +240,7 @@ impl Publisher {
         let number = announced
             .last()
             .ok_or_else(|| PublishError::Sign("it was not announced".into()))?;
-        let signing = tokio::task::spawn_blocking(move || {
+        let signing = aside(move || {
             let revoked = revoked.values();
             let revoked = revoked.map(|ended| (ended.serial, ended.at, ended.reason));
             let template = CrlTemplate {
@@ -253,6 +253,7 @@ impl Publisher {
             sign_crl(&issuer.issuer, template)
         });
         let der = signing
+            .map_err(|e| PublishError::Sign(e.to_string()))?
             .await
             .map_err(|e| PublishError::Sign(e.to_string()))?
             .map_err(|e| PublishError::Sign(e.to_string()))?;
@@ -309,6 +310,24 @@ impl fmt::Debug for Publisher {
     }
 }
 
+/// Does long work on a thread of its own, behind everything that somebody waits for: a list of a million
+/// entries must not hold up the next revocation.
+fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<oneshot::Receiver<T>> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("crl".into())
+        .spawn(move || {
+            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                tracing::debug!(%error, "lists are made at the usual priority");
+            }
+            // Whoever waited is gone when the program ends.
+            let _ending = done.send(work());
+        })?;
+    Ok(result)
+}
+
 /// What expired a day ago needs no entry any more (RFC 5280 section 3.3 asks for one list longer).
 fn forget_expired(revoked: &mut Arc<Revoked>) {
     let horizon = Timestamp::now() - REMEMBERED;
@@ -324,6 +343,8 @@ fn add(shards: &mut BTreeMap<u16, Arc<Revoked>>, ended: EndedCertificate) {
     }
 }
 
+/// How far the threads that make lists stand back: half-way to the lowest priority.
+const NICE: i32 = 10;
 /// How long revocations are gathered before a list is built.
 const GATHER: Duration = Duration::from_millis(50);
 /// The longest time between two looks at the clock.

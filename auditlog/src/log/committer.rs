@@ -45,14 +45,17 @@ impl Tail {
 
 /// Runs until the log is closed or fails.
 pub(super) fn run(shared: &Shared, mut tail: Tail) {
+    // Whoever stages comes first: where this thread has to share a core, each sync then serves all that
+    // was ready instead of a handful. Where cores are free it makes no difference.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "batches are written at the usual priority");
+    }
     let mut batch = Batch::new(shared.durable());
     while take(shared, &mut batch) {
         match commit(shared, &mut tail, &mut batch) {
             Ok(Written::Durable) => {
                 announce(shared, &batch);
-                // Whoever was just released stages the next records. Where it has to share a core
-                // with this thread it comes first, or every batch would be a handful; where cores
-                // are free this returns at once.
+                // Whoever was just released stages the next records, and comes first here too.
                 std::thread::yield_now();
             }
             Ok(Written::GivenUp) => return shared.fail(),
@@ -192,4 +195,6 @@ pub(super) enum Blocker {
 const AHEAD: u64 = 7;
 /// The most zeros that are written at once, in bytes.
 const MAX_AHEAD: u64 = 1 << 20;
+/// Half-way to the lowest priority: on a core that is busy with others it still gets a tenth.
+const NICE: i32 = 10;
 const RETRY: Duration = Duration::from_millis(100);
