@@ -116,7 +116,10 @@ fn open(
     let most = live.config().limits.max_agent_connections;
     let agent = peer.uri().to_string();
     let Some(place) = worker.shared.shares.enter(&agent, most) else {
-        tracing::warn!(agent, "too many connections of one agent: closed");
+        worker.turn_away(
+            "too many connections of one agent: some were closed",
+            &agent,
+        );
         return None;
     };
     let sni = connection.server_name().map(str::to_owned);

@@ -41,7 +41,7 @@ fn take(worker: &Rc<Worker>, stream: TcpStream, from: std::net::SocketAddr) {
     let most = worker.shared.live.load().config().limits.max_connections;
     let most = most.min(worker.shared.connections_max);
     let Some(place) = Place::take(worker, most) else {
-        tracing::warn!(%from, "too many connections: closed");
+        worker.turn_away("too many connections: some were closed", &from);
         return;
     };
     let worker = Rc::clone(worker);

@@ -1,10 +1,11 @@
 //! What one runtime has for itself, and what all share.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentca_auditlog::log::Log;
 use agentca_identity::crypto;
@@ -49,6 +50,8 @@ pub(crate) struct Worker {
     clock: Cell<(i64, u64)>,
     /// Whether status was stale at the last look, and how often it became so.
     stale: Cell<(bool, u64)>,
+    /// When it was last said that connections were turned away, and how many were since.
+    turned_away: Cell<(Option<Instant>, u64)>,
     started: Instant,
 }
 
@@ -65,8 +68,21 @@ impl Worker {
             entropy: RefCell::new(Entropy::new()),
             clock: Cell::new((i64::MIN, 0)),
             stale: Cell::new((false, 0)),
+            turned_away: Cell::new((None, 0)),
             started: Instant::now(),
         })
+    }
+
+    /// Says that a connection was closed for want of a place: at most once a second, and how many were.
+    pub(crate) fn turn_away(&self, why: &'static str, who: &dyn fmt::Display) {
+        let (said, closed) = self.turned_away.get();
+        let (now, closed) = (Instant::now(), closed.saturating_add(1));
+        if said.is_some_and(|said| now.duration_since(said) < SAY_AGAIN) {
+            self.turned_away.set((said, closed));
+            return;
+        }
+        self.turned_away.set((Some(now), 0));
+        tracing::warn!(closed, last = %who, "{why}");
     }
 
     /// Grows whenever times computed from the registry's clock have to be computed again.
@@ -141,11 +157,14 @@ impl Entropy {
     }
 }
 
-impl std::fmt::Debug for Entropy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Entropy")
     }
 }
+
+/// How often it is said that connections are turned away.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

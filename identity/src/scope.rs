@@ -278,7 +278,9 @@ pub enum ScopeError {
     #[error("a scope is at most 255 bytes long")]
     TooLong,
     /// A segment is empty, too long or has other characters.
-    #[error("not a scope, use segments of 1 to 128 of A-Z a-z 0-9 _ - . joined by `:`")]
+    #[error(
+        "not a scope, use segments of 1 to 128 of A-Z a-z 0-9 _ - . joined by `:`; a `*` may only be its end"
+    )]
     Segment,
     /// A bare `*`.
     #[error("a bare `*` would allow everything, name at least the first segment")]

@@ -157,7 +157,13 @@ impl Segments {
             {
                 found.known.push((next, offset));
             }
-            let header = header_at(store, segment, offset)?;
+            let header = match header_at(store, segment, offset) {
+                Ok(header) => header,
+                // The room or the torn batch at a log's end. If it is damage before that, who seeks a
+                // record from there on comes upon it.
+                Err(ReadError::Damaged { .. }) => break,
+                Err(e) => return Err(e),
+            };
             offset += frame_len(&header);
             next = header.end();
         }

@@ -327,6 +327,8 @@ fn a_running_log_has_room_and_a_stopped_one_none() {
     let running = fs::read(&segment).unwrap();
     let zeros = running.iter().rev().take_while(|byte| **byte == 0).count();
     assert!(zeros > 100, "{zeros}");
+    log.publish_now().unwrap();
+    crate::proof::prove(&directory, 351).unwrap();
     drop(log);
     let stopped = fs::read(&segment).unwrap();
     assert_eq!(stopped, running[..running.len() - zeros]);

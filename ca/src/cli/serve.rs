@@ -78,6 +78,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// What is logged: `info` unless set.
 fn log_filter(set: Option<&str>) -> Result<EnvFilter, Failure> {
     let text = set.filter(|text| !text.is_empty()).unwrap_or("info");
+    // The library takes a word that is no level for a module of that name, and logs nothing.
+    let bare =
+        |word: &&str| !word.contains(['=', '[']) && !LEVELS.contains(&word.to_lowercase().as_str());
+    if let Some(word) = text.split(',').map(str::trim).find(bare) {
+        let levels = LEVELS.join(", ");
+        return Err(Failure::usage(format!(
+            "{LOG}=`{text}`: `{word}` is no level: write one of {levels}, or agentca=debug"
+        )));
+    }
     EnvFilter::try_new(text).map_err(|error| {
         Failure::usage(format!(
             "{LOG}=`{text}`: {error}; write it like info, or agentca=debug"
@@ -87,6 +96,8 @@ fn log_filter(set: Option<&str>) -> Result<EnvFilter, Failure> {
 
 /// The environment variable that says what is logged, the same for every program of ours.
 const LOG: &str = "AGENTCA_LOG";
+/// What is logged is this and everything before it.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The signals that end the program.
 struct Asked {
@@ -106,6 +117,22 @@ impl Asked {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_level_is_refused() {
+        for good in [None, Some(""), Some("Debug"), Some("warn,agentca=debug")] {
+            assert!(log_filter(good).is_ok(), "{good:?}");
+        }
+        for bad in ["inof", "loud", "info,agentca", "agentca=loud"] {
+            let refused = log_filter(Some(bad)).map(|_| ()).unwrap_err();
+            assert!(format!("{refused:?}").contains(LOG), "{refused:?}");
         }
     }
 }
