@@ -179,6 +179,9 @@ fn behind_the_checkpoint_one_torn_batch_passes_and_nothing_else() {
     let length = |bytes: usize| u64::try_from(bytes).unwrap();
     let last = begins[begins.len() - 2];
     let end = whole.len();
+    // Two records were staged at a time, but the committer may have taken the first alone.
+    let header = Header::decode(whole[last..].first_chunk().unwrap()).unwrap();
+    let before = 6 - u64::from(header.count);
     assert_eq!(tail(&whole).unwrap(), (6, 0));
     for cut in last + 1..end {
         // The hash files go on behind it, which a crash between batch and hash files cannot leave.
@@ -191,7 +194,7 @@ fn behind_the_checkpoint_one_torn_batch_passes_and_nothing_else() {
         let left = &whole[last..cut];
         let zeros = left.iter().rev().take_while(|byte| **byte == 0).count();
         let torn = length(left.len() - zeros);
-        assert_eq!(tail(&whole[..cut]).unwrap(), (4, torn), "cut at {cut}");
+        assert_eq!(tail(&whole[..cut]).unwrap(), (before, torn), "cut at {cut}");
     }
     assert_eq!(tail(&[&whole[..], b"x"].concat()).unwrap(), (6, 1));
     // Room that a running writer made, before and behind a batch that a crash tore.
@@ -208,7 +211,7 @@ fn behind_the_checkpoint_one_torn_batch_passes_and_nothing_else() {
     };
     assert_eq!(
         tail(&flipped(end - 1)).unwrap(),
-        (4, length(end - last)),
+        (before, length(end - last)),
         "a damaged last batch and a torn one look the same"
     );
     // Damage with a sound batch behind it is no crash's.
