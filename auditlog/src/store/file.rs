@@ -149,10 +149,10 @@ impl Store for FileStore {
     fn create(&self, id: FileId) -> Result<(), StoreError> {
         let mut state = self.state();
         let path = state.root.join(id.to_string());
+        // Opened first: where there is no descriptor for it nothing is made, and `create` can be tried again.
+        let directory = open_directory(parent(&path))?;
         let file = new_file(&path)?;
-        if let Some(parent) = path.parent() {
-            sync_directory(parent)?;
-        }
+        sync_all(&directory, parent(&path))?;
         state.keep(id, file);
         Ok(())
     }
@@ -316,9 +316,17 @@ fn new_file(path: &Path) -> Result<File, StoreError> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|e| StoreError::new("sync", path.display(), e))
+    sync_all(&open_directory(path)?, path)
+}
+
+fn open_directory(path: &Path) -> Result<File, StoreError> {
+    File::open(path).map_err(|e| StoreError::new("open", path.display(), e))
+}
+
+/// Only this is a failed sync, after which nothing is tried again.
+fn sync_all(directory: &File, path: &Path) -> Result<(), StoreError> {
+    let synced = directory.sync_all();
+    synced.map_err(|e| StoreError::new("sync", path.display(), e))
 }
 
 fn parent(directory: &Path) -> &Path {
