@@ -126,6 +126,12 @@ impl Default for Lifetimes {
 }
 
 impl Config {
+    /// What every certificate's CRL URI begins with: `public_url`, else where plain HTTP is served.
+    pub fn crl_base(&self, http: impl std::fmt::Display) -> String {
+        let public = self.public_url.clone();
+        public.unwrap_or_else(|| format!("http://{http}"))
+    }
+
     /// Reads and validates `<data>/agentca.toml`.
     pub fn load(data: &Path) -> Result<Self, ConfigError> {
         let path = data.join(FILE);

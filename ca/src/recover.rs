@@ -100,9 +100,7 @@ pub fn recover(
         alarm: Alarm::new().0,
     };
     let sequencer = Sequencer::new(state, Arc::clone(&log), Vec::new(), means);
-    let crl_base = config
-        .public_url
-        .unwrap_or_else(|| format!("http://{}", config.http_listen));
+    let crl_base = config.crl_base(config.http_listen);
     let mint = Mint {
         issuing: keys.issuing,
         signer: keys.signer,

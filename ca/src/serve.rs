@@ -213,10 +213,7 @@ impl Running {
         let mint = Arc::new(Mint {
             issuing: Arc::clone(&keys.issuing),
             signer: Arc::clone(&keys.signer),
-            crl_base: config
-                .public_url
-                .clone()
-                .unwrap_or(format!("http://{}", addresses.http)),
+            crl_base: config.crl_base(addresses.http),
             crl_shards: config.crl_shards,
             lifetimes: config.lifetimes,
         });
