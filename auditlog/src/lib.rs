@@ -15,6 +15,7 @@ pub mod proof;
 pub mod receipt;
 pub mod record;
 pub mod response;
+pub mod sse;
 pub mod status;
 pub mod store;
 pub mod verify;

@@ -6,6 +6,7 @@
 
 mod errors;
 mod limits;
+mod mcp;
 mod raw;
 mod section;
 mod units;
@@ -24,6 +25,7 @@ use http::Uri;
 pub use self::errors::{ConfigError, ConfigErrors};
 use self::errors::{Errors, blame, is_blamed, note};
 pub use self::limits::Limits;
+pub use self::mcp::{CommandLine, DenyAs, McpOptions};
 use self::raw::{AUTHORITY_EXAMPLE, RawConfig, RawUpstream};
 
 /// A checked configuration.
@@ -164,14 +166,45 @@ pub struct AuthorityUrl {
 /// A server behind the enforcer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// What routes call it.
+    /// What routes and tools call it.
     pub name: String,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Set when it speaks MCP; else plain HTTP.
+    pub mcp: Option<McpOptions>,
+}
+
+/// How an upstream is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Over HTTP/1.1.
+    Http(HttpPlace),
+    /// A program that speaks MCP over its standard input and output.
+    Command(CommandLine),
+}
+
+/// Where an upstream listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPlace {
     /// Name or address to connect to, IPv6 without brackets.
     pub host: String,
     /// 80 unless given.
     pub port: u16,
     /// `host:port` as it is sent in `Host`.
     pub authority: String,
+    /// For MCP, where its endpoint is; else `/`.
+    pub path: String,
+}
+
+impl Upstream {
+    /// Where it listens, unless it is a program.
+    #[must_use]
+    pub fn place(&self) -> Option<&HttpPlace> {
+        match &self.transport {
+            Transport::Http(place) => Some(place),
+            Transport::Command(_) => None,
+        }
+    }
 }
 
 /// Whoever gives none has noted why.
@@ -288,7 +321,7 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
     let mut names = std::collections::BTreeSet::new();
     let checked: Vec<Option<Upstream>> = raw
         .iter()
-        .map(|RawUpstream { at, name, url }| {
+        .map(|RawUpstream { at, name, url, mcp }| {
             let name = name.as_deref().and_then(|name| {
                 let key = format!("{at}.name");
                 if !names.insert(name) {
@@ -297,14 +330,17 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
                 let parsed = Name::from_str(name).map_err(|error| format!("`{name}` is {error}"));
                 note(errors, &key, parsed)
             });
-            let url = url.as_deref()?;
-            let parsed = parse_url(url, "http", 80);
-            let (uri, host, port) = note(errors, &format!("{at}.url"), parsed)?;
+            let transport = match url {
+                Some(url) => {
+                    let parsed = parse_place(url, mcp.is_some());
+                    Transport::Http(note(errors, &format!("{at}.url"), parsed)?)
+                }
+                None => Transport::Command(mcp.as_ref()?.command.clone()?),
+            };
             Some(Upstream {
                 name: name?.to_string(),
-                host,
-                port,
-                authority: uri.authority()?.to_string(),
+                transport,
+                mcp: mcp.as_ref().map(|mcp| mcp.options.clone()),
             })
         })
         .collect();
@@ -363,6 +399,28 @@ fn parse_crl_source(text: &str, base: &Path) -> Result<CrlSource, String> {
         ));
     }
     Ok(CrlSource::Url(uri))
+}
+
+/// A URL of scheme, host and port, and for MCP a path.
+fn parse_place(text: &str, with_path: bool) -> Result<HttpPlace, String> {
+    let (path, base) = match text.splitn(4, '/').nth(3).filter(|_| with_path) {
+        Some(path) if path.contains(['?', '#']) => {
+            return Err(format!("`{text}`: an MCP endpoint has no query"));
+        }
+        Some(path) => (
+            format!("/{path}"),
+            text.get(..text.len() - path.len()).unwrap_or(text),
+        ),
+        None => ("/".to_owned(), text),
+    };
+    let (uri, host, port) = parse_url(base, "http", 80)?;
+    let authority = uri.authority().map(ToString::to_string);
+    Ok(HttpPlace {
+        host,
+        port,
+        authority: authority.unwrap_or_default(),
+        path,
+    })
 }
 
 /// A URL of scheme, host and port alone.

@@ -144,13 +144,14 @@ fn targets(config: &Config) -> Result<HashMap<Arc<str>, Arc<Target>>, LiveError>
     config
         .upstreams
         .iter()
-        .map(|upstream| {
-            let host_value = HeaderValue::from_str(&upstream.authority)
+        .filter_map(|upstream| Some((upstream, upstream.place()?)))
+        .map(|(upstream, place)| {
+            let host_value = HeaderValue::from_str(&place.authority)
                 .map_err(|_| LiveError::Upstream(upstream.name.clone()))?;
             let target = Target {
-                host: upstream.host.clone(),
-                port: upstream.port,
-                authority: upstream.authority.as_str().into(),
+                host: place.host.clone(),
+                port: place.port,
+                authority: place.authority.as_str().into(),
                 host_value,
             };
             Ok((upstream.name.as_str().into(), Arc::new(target)))

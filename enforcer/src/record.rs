@@ -347,11 +347,11 @@ impl Ledger {
                 ..base
             },
             CallName::Route(route) => CallFields {
-                name: Some(&route.call_name),
-                upstream: Some(&route.upstream),
-                risk: Some(route.risk.as_str()),
+                name: Some(&route.call.name),
+                upstream: Some(&route.call.upstream),
+                risk: Some(route.call.risk.as_str()),
                 template: Some(&route.template),
-                classification: route.classification.as_deref(),
+                classification: route.call.classification.as_deref(),
                 ..base
             },
         }

@@ -73,7 +73,7 @@ pub(crate) fn authorise(
     else {
         return Err(not_in_catalogue().into());
     };
-    let Some(target) = live.target(&route.upstream) else {
+    let Some(target) = live.target(&route.call.upstream) else {
         return Err(not_in_catalogue().into());
     };
     let scope = match weigh(route, peer) {
@@ -211,7 +211,7 @@ fn weigh(route: &Route, peer: &Peer) -> Result<Scope, Denial> {
         trust: peer.trust(),
         restriction: restriction.as_deref(),
     };
-    match judge(route, &rights) {
+    match judge(&route.call, &rights) {
         Judgement::Allow(proof) => Ok(proof.scope().clone()),
         Judgement::Deny { rule, detail } => Err(Denial::new(rule, detail)),
     }

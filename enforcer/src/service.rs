@@ -203,7 +203,7 @@ impl Turn {
             Ok(outbound) => outbound,
             Err(denial) => return self.deny(&denial).await,
         };
-        if permit.route().risk.recorded_before_forwarding() {
+        if permit.route().call.risk.recorded_before_forwarding() {
             let decided = self.ledger.decide()?;
             self.session.worker.durability.wait(decided.index).await?;
         }
@@ -351,12 +351,12 @@ impl Turn {
             _ => denial,
         };
         if let Some(route) = self.ledger.route() {
-            let url = self.live.target(&route.upstream);
+            let url = self.live.target(&route.call.upstream);
             let url = url.map(|target| format!("http://{}", target.authority));
             tracing::warn!(
-                upstream = &*route.upstream,
+                upstream = &*route.call.upstream,
                 url = url.unwrap_or_default(),
-                route = route.call_name,
+                route = route.call.name,
                 error = error as &dyn std::error::Error,
                 "the upstream failed"
             );

@@ -5,7 +5,6 @@
 //! template of its own never falls back to a wider one.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use agentca_identity::scope::RequiredScope;
 use agentca_identity::trust::TrustLevel;
 use serde::Deserialize;
 
+use crate::call::{Call, Risk};
 use crate::path::{MAX_SEGMENTS, NormalPath, PathRefusal, normalise_segment};
 
 /// The most routes of a catalogue.
@@ -191,22 +191,12 @@ pub struct RouteDecl {
 /// A route of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The upstream's name.
-    pub upstream: Arc<str>,
+    /// What is decided.
+    pub call: Arc<Call>,
     /// The path's template, as declared: how it appears in records.
     pub template: String,
     /// The methods it is for.
     pub methods: Vec<String>,
-    /// The scope a caller needs.
-    pub scope: RequiredScope,
-    /// The least trust level.
-    pub min_trust: TrustLevel,
-    /// What a call can do at worst.
-    pub risk: Risk,
-    /// The data's classification.
-    pub classification: Option<String>,
-    /// `http:<upstream>:<template>`.
-    pub call_name: String,
     /// The request's body is passed on as it arrives.
     pub stream_request: bool,
 }
@@ -242,60 +232,20 @@ impl Route {
         let trust = keep(faults, trust);
         let class = keep(faults, check_classification(classification.as_deref()));
         checked?;
-        Some(Self {
+        let call = Call {
             upstream: Arc::clone(known?),
-            template: path.clone(),
-            methods: methods.clone(),
+            name: format!("http:{upstream}:{path}"),
             scope: scope?,
             min_trust: trust?,
             risk: *risk,
             classification: class?,
-            call_name: format!("http:{upstream}:{path}"),
+        };
+        Some(Self {
+            call: Arc::new(call),
+            template: path.clone(),
+            methods: methods.clone(),
             stream_request: *stream_request,
         })
-    }
-}
-
-/// What a call can do at worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Risk {
-    /// Changes nothing.
-    Read,
-    /// Changes something.
-    Write,
-    /// Removes something.
-    Destructive,
-    /// Runs something.
-    Execute,
-    /// Moves money.
-    Financial,
-}
-
-impl Risk {
-    /// The name in configuration and records.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Destructive => "destructive",
-            Self::Execute => "execute",
-            Self::Financial => "financial",
-        }
-    }
-
-    /// Whether the decision's record must be durable before the upstream sees a byte: always,
-    /// unless the call only reads (promise 3 of ARCHITECTURE.md).
-    #[must_use]
-    pub const fn recorded_before_forwarding(self) -> bool {
-        !matches!(self, Self::Read)
-    }
-}
-
-impl fmt::Display for Risk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

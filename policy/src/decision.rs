@@ -3,15 +3,15 @@
 use agentca_identity::scope::{Scope, ScopeSet};
 use agentca_identity::trust::TrustLevel;
 
-use crate::{Route, Rule};
+use crate::{Call, Rule};
 
-/// Weighs a caller's rights against what a route needs.
+/// Weighs a caller's rights against what a call needs.
 ///
 /// A restriction is named as the rule only when the certificate alone would have allowed; else the
 /// trust level is named before the scope.
 #[must_use]
-pub fn judge<'a>(route: &Route, caller: &CallerRights<'a>) -> Verdict<'a> {
-    let scope = match by_certificate(route, caller) {
+pub fn judge<'a>(call: &Call, caller: &CallerRights<'a>) -> Verdict<'a> {
+    let scope = match by_certificate(call, caller) {
         Ok(scope) => scope,
         Err(verdict) => return verdict,
     };
@@ -21,11 +21,11 @@ pub fn judge<'a>(route: &Route, caller: &CallerRights<'a>) -> Verdict<'a> {
     // Every field is named, so that a new kind of restriction cannot be overlooked.
     let Restriction { trust, scopes } = restriction;
     if let Some(level) = trust
-        && *level < route.min_trust
+        && *level < call.min_trust
     {
         let detail = format!(
             "trust is restricted to {level}, the call needs {}",
-            route.min_trust
+            call.min_trust
         );
         return Verdict::Deny {
             rule: Rule::Restricted,
@@ -33,12 +33,9 @@ pub fn judge<'a>(route: &Route, caller: &CallerRights<'a>) -> Verdict<'a> {
         };
     }
     if let Some(scopes) = scopes
-        && scopes.permits(&route.scope).is_none()
+        && scopes.permits(&call.scope).is_none()
     {
-        let detail = format!(
-            "the restriction leaves no scope that covers {}",
-            route.scope
-        );
+        let detail = format!("the restriction leaves no scope that covers {}", call.scope);
         return Verdict::Deny {
             rule: Rule::Restricted,
             detail,
@@ -95,19 +92,19 @@ impl<'a> Proof<'a> {
     }
 }
 
-fn by_certificate<'a>(route: &Route, caller: &CallerRights<'a>) -> Result<&'a Scope, Verdict<'a>> {
-    if caller.trust < route.min_trust {
+fn by_certificate<'a>(call: &Call, caller: &CallerRights<'a>) -> Result<&'a Scope, Verdict<'a>> {
+    if caller.trust < call.min_trust {
         let detail = format!(
             "the certificate has {}, the call needs {}",
-            caller.trust, route.min_trust
+            caller.trust, call.min_trust
         );
         return Err(Verdict::Deny {
             rule: Rule::Trust,
             detail,
         });
     }
-    caller.scopes.permits(&route.scope).ok_or_else(|| {
-        let detail = format!("no scope of the certificate covers {}", route.scope);
+    caller.scopes.permits(&call.scope).ok_or_else(|| {
+        let detail = format!("no scope of the certificate covers {}", call.scope);
         Verdict::Deny {
             rule: Rule::Scope,
             detail,

@@ -31,11 +31,23 @@ pub enum Rule {
     Misdirected,
     /// The upstream failed or took too long.
     Upstream,
+    /// The tool is not the one that was pinned.
+    ToolChanged,
+    /// The tool lacks the assessment or review that this environment wants, or it is too old.
+    ToolUnverified,
+    /// The tool's permissions are above the environment's ceiling.
+    Ceiling,
+    /// An MCP session that is not this agent's, or is over.
+    Session,
+    /// A request on behalf of a web page.
+    Origin,
+    /// The agent has too many calls running.
+    Concurrency,
 }
 
 impl Rule {
     /// Every rule, in the order of the road.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::Stale,
         Self::Environment,
         Self::UnknownSerial,
@@ -49,6 +61,12 @@ impl Rule {
         Self::TooLarge,
         Self::Misdirected,
         Self::Upstream,
+        Self::ToolChanged,
+        Self::ToolUnverified,
+        Self::Ceiling,
+        Self::Session,
+        Self::Origin,
+        Self::Concurrency,
     ];
 
     /// The name in records, problem types and metrics.
@@ -68,6 +86,12 @@ impl Rule {
             Self::TooLarge => "too-large",
             Self::Misdirected => "misdirected",
             Self::Upstream => "upstream",
+            Self::ToolChanged => "tool-changed",
+            Self::ToolUnverified => "tool-unverified",
+            Self::Ceiling => "ceiling",
+            Self::Session => "session",
+            Self::Origin => "origin",
+            Self::Concurrency => "concurrency",
         }
     }
 
@@ -81,6 +105,8 @@ impl Rule {
             Self::TooLarge => 413,
             Self::Misdirected => 421,
             Self::Upstream => 502,
+            Self::Session => 404,
+            Self::Concurrency => 429,
             Self::Environment
             | Self::UnknownSerial
             | Self::Revoked
@@ -88,7 +114,11 @@ impl Rule {
             | Self::NotInCatalogue
             | Self::Restricted
             | Self::Trust
-            | Self::Scope => 403,
+            | Self::Scope
+            | Self::ToolChanged
+            | Self::ToolUnverified
+            | Self::Ceiling
+            | Self::Origin => 403,
         }
     }
 
@@ -109,6 +139,12 @@ impl Rule {
             Self::TooLarge => "Request is too large",
             Self::Misdirected => "Request is for another authority",
             Self::Upstream => "Upstream failed",
+            Self::ToolChanged => "Tool is not the one that was approved",
+            Self::ToolUnverified => "Tool is not verified as this environment wants",
+            Self::Ceiling => "Tool is above the environment's ceiling",
+            Self::Session => "Session is unknown",
+            Self::Origin => "Requests of web pages are refused",
+            Self::Concurrency => "Too many calls at once",
         }
     }
 }

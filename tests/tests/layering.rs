@@ -28,10 +28,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "agentca-proto",
         ],
     ),
+    (
+        "agentca-sidecar",
+        &["agentca-identity", "agentca-auditlog", "agentca-proto"],
+    ),
 ];
 
 /// Packages that may see everything: they test and show it.
-const SPECTATORS: &[&str] = &["agentca-tests", "certs-example"];
+const SPECTATORS: &[&str] = &["agentca-tests", "agentca-mcp-fixture", "certs-example"];
 
 /// Crates that only some of our packages may name, whatever the lock file says.
 const KEPT: &[(&str, &[&str])] = &[
@@ -40,9 +44,19 @@ const KEPT: &[(&str, &[&str])] = &[
     ("aws-lc-rs", &["agentca-identity"]),
     ("x509-parser", &["agentca-identity"]),
     ("prost", &["agentca-proto"]),
-    ("tonic", &["agentca-proto", "agentca", "agentca-enforcer"]),
-    ("tokio", &["agentca", "agentca-enforcer"]),
-    ("hyper", &["agentca", "agentca-enforcer"]),
+    (
+        "tonic",
+        &[
+            "agentca-proto",
+            "agentca",
+            "agentca-enforcer",
+            "agentca-sidecar",
+        ],
+    ),
+    ("tokio", &["agentca", "agentca-enforcer", "agentca-sidecar"]),
+    ("hyper", &["agentca", "agentca-enforcer", "agentca-sidecar"]),
+    // A fixture: what judges a request does not speak with a library's leniency.
+    ("rmcp", &[]),
 ];
 
 /// Words of the source that only some files may say.
@@ -53,7 +67,9 @@ struct Rule {
     only_in: &'static [&'static str],
 }
 
-const PRODUCTION: &[&str] = &["identity", "auditlog", "policy", "proto", "ca", "enforcer"];
+const PRODUCTION: &[&str] = &[
+    "identity", "auditlog", "policy", "proto", "ca", "enforcer", "sidecar",
+];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -72,7 +88,7 @@ const RULES: &[Rule] = &[
         says: "one file in each program builds a rustls configuration",
         packages: PRODUCTION,
         words: &["ServerConfig::builder", "ClientConfig::builder"],
-        only_in: &["ca/src/tls.rs", "enforcer/src/tls.rs"],
+        only_in: &["ca/src/tls.rs", "enforcer/src/tls.rs", "sidecar/src/tls.rs"],
     },
     Rule {
         says: "protobuf types stop at the service modules",
@@ -90,6 +106,8 @@ const RULES: &[Rule] = &[
             "enforcer/src/feed.rs",
             "enforcer/src/feed/",
             "enforcer/src/witness.rs",
+            "sidecar/src/authority.rs",
+            "sidecar/src/authority/",
         ],
     },
     Rule {

@@ -15,6 +15,8 @@ use agentca_identity::time::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::receipt::stream::{StreamId, StreamReceipt};
+
 /// What a signature is over: values of fields as they are sent, several lines of one field joined
 /// with `, ` and trimmed (RFC 9421 section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,19 @@ impl ResponseSigner {
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// Signs a message of a stream.
+    ///
+    /// # Errors
+    /// [`CryptoError`]; the message must not leave unsigned.
+    pub fn stream_receipt(
+        &self,
+        stream: StreamId<'_>,
+        seq: u64,
+        data: &[u8],
+    ) -> Result<StreamReceipt, CryptoError> {
+        StreamReceipt::sign(&self.key, stream, seq, data)
     }
 
     /// Signs a response now.

@@ -10,6 +10,7 @@ use toml::Table;
 
 use super::errors::{Errors, blame};
 use super::limits::{self, Limits};
+use super::mcp::{self, RawMcp};
 use super::section::{Elsewhere, Section};
 
 /// None stands for what is absent, or was noted as wrong.
@@ -38,6 +39,8 @@ pub(super) struct RawUpstream {
     pub(super) at: String,
     pub(super) name: Option<String>,
     pub(super) url: Option<String>,
+    /// Of `kind = "mcp"`.
+    pub(super) mcp: Option<RawMcp>,
 }
 
 impl RawConfig {
@@ -103,9 +106,29 @@ fn read_upstream(
 ) -> RawUpstream {
     let mut section = Section::new(at.clone(), table);
     let name = section.required(errors, "name", "payments");
-    let url = section.required(errors, "url", "http://127.0.0.1:9000");
+    let kind = section.text(errors, "kind", "mcp");
+    let mcp = match kind.as_deref().unwrap_or("http") {
+        "http" => None,
+        "mcp" => Some(mcp::read(&mut section, errors)),
+        other => {
+            let message = format!("`{other}` is neither `http` nor `mcp`");
+            blame(errors, section.key("kind"), message);
+            None
+        }
+    };
+    let is_program = mcp.as_ref().is_some_and(|mcp| mcp.command.is_some());
+    let url = if is_program {
+        let url = section.text(errors, "url", "http://127.0.0.1:9000/mcp");
+        if url.is_some() {
+            let message = "has no place beside `command`: keep one of them";
+            blame(errors, section.key("url"), message);
+        }
+        None
+    } else {
+        section.required(errors, "url", "http://127.0.0.1:9000")
+    };
     section.finish(errors, elsewhere);
-    RawUpstream { at, name, url }
+    RawUpstream { at, name, url, mcp }
 }
 
 fn read_route(

@@ -47,8 +47,10 @@ fn the_documented_file_works_as_it_stands() {
         ("127.0.0.1", 7443)
     );
     let upstream = config.upstreams.first().unwrap();
-    assert_eq!((upstream.host.as_str(), upstream.port), ("127.0.0.1", 9000));
-    assert_eq!(upstream.authority, "127.0.0.1:9000");
+    let place = upstream.place().unwrap();
+    assert_eq!((place.host.as_str(), place.port), ("127.0.0.1", 9000));
+    assert_eq!(place.authority, "127.0.0.1:9000");
+    assert!(upstream.mcp.is_none());
     assert_eq!(config.catalogue.routes().len(), 1);
 }
 

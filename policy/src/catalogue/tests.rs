@@ -63,9 +63,9 @@ fn the_documented_route_compiles() {
     let route = catalogue
         .find("GET", &NormalPath::parse("/v1/accounts/7?x").unwrap())
         .unwrap();
-    assert_eq!(route.call_name, "http:payments:/v1/accounts/{id}");
-    assert_eq!(route.scope.to_string(), "payments:read");
-    assert!(!route.risk.recorded_before_forwarding());
+    assert_eq!(route.call.name, "http:payments:/v1/accounts/{id}");
+    assert_eq!(route.call.scope.to_string(), "payments:read");
+    assert!(!route.call.risk.recorded_before_forwarding());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Catalogue, NormalPath, Risk, RouteDecl, UpstreamDecl};
 
-fn route(scope: &str, min_trust: &str) -> Arc<Route> {
+fn call(scope: &str, min_trust: &str) -> Arc<Call> {
     let decl = RouteDecl {
         upstream: "payments".to_owned(),
         methods: vec!["GET".to_owned()],
@@ -21,11 +21,8 @@ fn route(scope: &str, min_trust: &str) -> Arc<Route> {
         name: "payments".to_owned(),
     }];
     let catalogue = Catalogue::compile(&upstreams, &[decl]).unwrap();
-    Arc::clone(
-        catalogue
-            .find("GET", &NormalPath::parse("/a").unwrap())
-            .unwrap(),
-    )
+    let route = catalogue.find("GET", &NormalPath::parse("/a").unwrap());
+    Arc::clone(&route.unwrap().call)
 }
 
 fn scopes(list: &[&str]) -> ScopeSet {
@@ -41,7 +38,7 @@ fn rule(verdict: &Verdict<'_>) -> Option<Rule> {
 
 #[test]
 fn the_first_reason_is_named() {
-    let route = route("payments:read", "L2");
+    let call = call("payments:read", "L2");
     let right = scopes(&["payments:*"]);
     let wrong = scopes(&["mail:*"]);
     let low = Restriction {
@@ -79,7 +76,7 @@ fn the_first_reason_is_named() {
     ];
     for (index, (scopes, trust, restriction, expected)) in cases.into_iter().enumerate() {
         let verdict = judge(
-            &route,
+            &call,
             &CallerRights {
                 scopes,
                 trust,
@@ -92,14 +89,14 @@ fn the_first_reason_is_named() {
 
 #[test]
 fn the_proof_names_the_scope_that_covered() {
-    let route = route("payments:read", "L0");
+    let call = call("payments:read", "L0");
     let held = scopes(&["mail:send", "payments:re*"]);
     let rights = CallerRights {
         scopes: &held,
         trust: TrustLevel::L0,
         restriction: None,
     };
-    let Verdict::Allow(proof) = judge(&route, &rights) else {
+    let Verdict::Allow(proof) = judge(&call, &rights) else {
         panic!("denied")
     };
     assert_eq!(proof.scope().to_string(), "payments:re*");
@@ -125,12 +122,12 @@ proptest! {
         limit in proptest::option::of(any_trust()),
         left in proptest::option::of(any_scopes()),
     ) {
-        let route = route(&required, &min.to_string());
+        let call = call(&required, &min.to_string());
         let restriction = Restriction { trust: limit, scopes: left };
         let free = CallerRights { scopes: &held, trust, restriction: None };
         let bound = CallerRights { restriction: Some(&restriction), ..free };
-        let before = rule(&judge(&route, &free));
-        let after = rule(&judge(&route, &bound));
+        let before = rule(&judge(&call, &free));
+        let after = rule(&judge(&call, &bound));
         match before {
             Some(_) => prop_assert_eq!(after, before),
             None => prop_assert!(matches!(after, None | Some(Rule::Restricted))),

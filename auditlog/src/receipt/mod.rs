@@ -3,6 +3,8 @@
 //! `Agent-Audit: log="…", index=…, leaf=:…:, phase=closed|open, peer=:…:, salt=:…:` is an RFC 9651
 //! dictionary. The record holds the body's digest, salted; it never holds this header.
 
+pub mod stream;
+
 use std::fmt::{self, Display};
 
 use agentca_identity::crypto::sha256;
@@ -131,9 +133,9 @@ fn bytes<const N: usize>(text: &str) -> Result<[u8; N], ReceiptError> {
         .ok_or(ReceiptError)
 }
 
-/// Not the value of an `Agent-Audit` header.
+/// Not a receipt, or not one for what it came with.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("not an agent-audit value as an enforcer writes it")]
+#[error("not a receipt as an enforcer writes it")]
 pub struct ReceiptError;
 
 #[cfg(test)]

@@ -1,0 +1,76 @@
+//! What `kind = "mcp"` adds to an upstream.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::errors::{Errors, blame};
+use super::section::Section;
+
+/// How an MCP server behind the enforcer is treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct McpOptions {
+    /// Whether it is also reached at `/mcp`, together with others, its tools under prefixed names.
+    pub shared: bool,
+    /// In what form a denied `tools/call` is told.
+    pub deny_as: DenyAs,
+    /// How often its tools are listed to see whether they changed.
+    pub watch: Duration,
+}
+
+/// In what form a denied `tools/call` is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenyAs {
+    /// A result with `isError: true`, which the model can read.
+    Result,
+    /// A JSON-RPC error.
+    Error,
+}
+
+/// A program and its arguments, started without a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The program.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Environment variables besides `PATH` and `HOME`.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What is written.
+#[derive(Debug)]
+pub(super) struct RawMcp {
+    pub(super) command: Option<CommandLine>,
+    pub(super) options: McpOptions,
+}
+
+pub(super) fn read(section: &mut Section, errors: &mut Errors) -> RawMcp {
+    let words = section.texts(errors, "command", "mcp-server");
+    let command = words.and_then(|words| {
+        let (program, arguments) = words.split_first()?;
+        Some(CommandLine {
+            program: program.clone(),
+            arguments: arguments.to_vec(),
+            environment: BTreeMap::new(),
+        })
+    });
+    let deny_as = section.text(errors, "deny_as", "error");
+    let deny_as = match deny_as.as_deref().unwrap_or("result") {
+        "result" => DenyAs::Result,
+        "error" => DenyAs::Error,
+        other => {
+            let message = format!("`{other}` is neither `result` nor `error`");
+            blame(errors, section.key("deny_as"), message);
+            DenyAs::Result
+        }
+    };
+    let range = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    let options = McpOptions {
+        shared: section.flag(errors, "shared"),
+        deny_as,
+        watch: section.duration(errors, "watch", WATCH, range),
+    };
+    RawMcp { command, options }
+}
+
+const WATCH: Duration = Duration::from_secs(30);

@@ -1,0 +1,1 @@
+//! The agent's companion: gives a plain MCP client its credential and checks what an enforcer signed.

@@ -1,0 +1,3 @@
+//! `agentca-sidecar`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! An MCP server for the tests.
+
+fn main() {}
