@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agentca_identity::scope::RequiredScope;
 use agentca_identity::trust::TrustLevel;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A call of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Call {
 }
 
 /// What a call can do at worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Risk {
     /// Changes nothing.

@@ -448,7 +448,7 @@ fn check_methods(methods: &[String]) -> Result<(), RouteFault> {
     Ok(())
 }
 
-fn check_classification(text: Option<&str>) -> Result<Option<String>, RouteFault> {
+pub(crate) fn check_classification(text: Option<&str>) -> Result<Option<String>, RouteFault> {
     let Some(text) = text else { return Ok(None) };
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
