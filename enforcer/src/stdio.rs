@@ -8,7 +8,7 @@
 mod backoff;
 mod lines;
 mod mailbox;
-mod message;
+pub(crate) mod message;
 mod pipes;
 mod process;
 mod routes;

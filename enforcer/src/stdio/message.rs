@@ -96,7 +96,7 @@ fn part(bytes: &Bytes, place: &Range<usize>) -> Bytes {
 /// A message as it came; unknown members are refused.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     jsonrpc: String,
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
@@ -112,7 +112,7 @@ pub(super) struct Message<'a> {
 
 /// Which of the four a message is.
 #[derive(Debug)]
-pub(super) enum Shape<'a> {
+pub(crate) enum Shape<'a> {
     Request {
         method: &'a str,
         id: &'a RawValue,
@@ -129,7 +129,7 @@ pub(super) enum Shape<'a> {
 
 impl<'a> Message<'a> {
     /// Reads what was checked to be JSON that has one reading.
-    pub(super) fn read(text: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(text: &'a [u8]) -> Result<Self, Malformed> {
         let is_object = text.trim_ascii_start().starts_with(b"{");
         let message: Self = serde_json::from_slice(text)
             .ok()
@@ -140,7 +140,7 @@ impl<'a> Message<'a> {
             .ok_or(Malformed::Shape)
     }
 
-    pub(super) fn shape(&self) -> Result<Shape<'_>, Malformed> {
+    pub(crate) fn shape(&self) -> Result<Shape<'_>, Malformed> {
         if self.id.is_some_and(|id| !is_id(id)) {
             return Err(Malformed::Shape);
         }
@@ -196,7 +196,7 @@ pub(super) fn result_meta(result: &RawValue) -> Result<Meta<'_>, Malformed> {
 
 /// Why a line is not taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error(transparent)]
     Json(#[from] JsonError),
     #[error("it is no JSON-RPC message")]
@@ -204,7 +204,7 @@ pub(super) enum Malformed {
 }
 
 /// Checks that a line has one reading.
-pub(super) fn check(text: &[u8], limits: JsonLimits) -> Result<(), Malformed> {
+pub(crate) fn check(text: &[u8], limits: JsonLimits) -> Result<(), Malformed> {
     Ok(json::check(text, limits)?)
 }
 
@@ -283,7 +283,7 @@ pub(super) fn line(mut text: Vec<u8>) -> Vec<u8> {
 }
 
 /// An id as it is meant: escapes in text are resolved.
-pub(super) fn meant(id: &[u8]) -> String {
+pub(crate) fn meant(id: &[u8]) -> String {
     match serde_json::from_slice::<String>(id) {
         Ok(text) => format!("\"{text}"),
         Err(_) => String::from_utf8_lossy(id).into_owned(),
