@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_identity::name::{Environment, Name};
-use agentca_policy::{Catalogue, CatalogueError, RouteDecl, UpstreamDecl};
+use agentca_policy::{Catalogue, CatalogueError, McpCatalogue, RouteDecl, UpstreamDecl};
 use http::Uri;
 
 pub use self::errors::{ConfigError, ConfigErrors};
@@ -47,6 +47,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// What may be called.
     pub catalogue: Arc<Catalogue>,
+    /// What may be called over MCP.
+    pub mcp_catalogue: Arc<McpCatalogue>,
     /// Limits and timers.
     pub limits: Limits,
     /// Serving threads.
@@ -98,6 +100,7 @@ impl Config {
             revocation,
             upstreams: _,
             catalogue: _,
+            mcp_catalogue: _,
             limits: _,
             threads,
         } = self;
@@ -265,6 +268,7 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
         revocation: revocation?,
         upstreams: upstreams?,
         catalogue: Arc::new(catalogue?),
+        mcp_catalogue: Arc::default(),
         limits,
         threads,
     })

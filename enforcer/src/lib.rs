@@ -31,6 +31,7 @@ mod handshake_log;
 mod head;
 mod head_scan;
 mod listener;
+mod mcp;
 mod outcomes;
 mod outflow;
 mod peer;

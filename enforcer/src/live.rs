@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentca_auditlog::response::ResponseSigner;
 use agentca_identity::certificate::{Certificate, Subject};
 use agentca_identity::chain::TrustAnchor;
-use agentca_identity::crypto::PrivateKey;
+use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::LogOrigin;
 use bytes::Bytes;
@@ -14,7 +15,9 @@ use http::HeaderValue;
 use rustls::ServerConfig;
 
 use crate::authorities::Authorities;
-use crate::config::Config;
+use crate::config::{Config, McpOptions, Upstream};
+use crate::mcp::{Pages, SeenTools, Sessions};
+use crate::road::Destination;
 use crate::status::Registry;
 use crate::tls;
 use crate::upstream::{Target, UpstreamLimits};
@@ -30,6 +33,19 @@ pub struct Live {
     signer: ResponseSigner,
     signers: Bytes,
     targets: HashMap<Arc<str>, Arc<Target>>,
+    /// Of upstreams that speak MCP.
+    mcp: HashMap<Arc<str>, McpUpstream>,
+    sessions: Sessions,
+    seen: Arc<SeenTools>,
+}
+
+/// An upstream that speaks MCP.
+#[derive(Debug)]
+struct McpUpstream {
+    options: McpOptions,
+    /// Where its endpoint is.
+    path: Box<str>,
+    pages: Arc<Pages>,
 }
 
 /// What an enforcer serves with: the contents of its `identity_dir`.
@@ -94,8 +110,20 @@ impl Live {
             signer: signer(identity)?,
             signers: well_known::signers_document(identity),
             targets: targets(&config)?,
+            mcp: mcp_upstreams(&config),
+            sessions: sessions(identity)?,
+            seen: Arc::default(),
             config,
         })
+    }
+
+    /// The same, with what the one before had learnt of its upstreams.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        Self {
+            seen: Arc::clone(&before.seen),
+            ..self
+        }
     }
 
     /// The configuration in force.
@@ -129,6 +157,41 @@ impl Live {
         self.targets.get(upstream).map(Arc::clone)
     }
 
+    /// The upstream of this name that speaks MCP.
+    pub(crate) fn mcp_upstream(&self, name: &str) -> Option<(Arc<str>, McpOptions)> {
+        let (name, upstream) = self.mcp.get_key_value(name)?;
+        Some((Arc::clone(name), upstream.options.clone()))
+    }
+
+    /// Where a message of MCP goes, and the path there.
+    pub(crate) fn destination(&self, upstream: &str) -> Option<(Destination, Box<str>)> {
+        let target = self.target(upstream)?;
+        let path = self.mcp.get(upstream)?.path.clone();
+        Some((Destination::Http(target), path))
+    }
+
+    /// The longest that a server of MCP may say nothing.
+    pub(crate) fn mcp_pause(&self, upstream: &str) -> Duration {
+        self.mcp
+            .get(upstream)
+            .map_or(self.config.limits.upstream_timeout, |upstream| {
+                upstream.options.timeout
+            })
+    }
+
+    /// Pages of an upstream's list of tools that were read under this catalogue.
+    pub(crate) fn pages(&self, upstream: &str) -> Option<Arc<Pages>> {
+        Some(Arc::clone(&self.mcp.get(upstream)?.pages))
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(crate) fn seen_tools(&self) -> &Arc<SeenTools> {
+        &self.seen
+    }
+
     pub(crate) fn upstream_limits(&self) -> UpstreamLimits {
         let limits = &self.config.limits;
         UpstreamLimits {
@@ -157,6 +220,28 @@ fn targets(config: &Config) -> Result<HashMap<Arc<str>, Arc<Target>>, LiveError>
             Ok((upstream.name.as_str().into(), Arc::new(target)))
         })
         .collect()
+}
+
+fn mcp_upstreams(config: &Config) -> HashMap<Arc<str>, McpUpstream> {
+    let speaks = |upstream: &Upstream| {
+        let options = upstream.mcp.clone()?;
+        let path = upstream.place().map_or("/", |place| &place.path).into();
+        let pages = Arc::default();
+        let speaks = McpUpstream {
+            options,
+            path,
+            pages,
+        };
+        Some((upstream.name.as_str().into(), speaks))
+    };
+    config.upstreams.iter().filter_map(speaks).collect()
+}
+
+/// Sealed with a key that comes from the response signer's: they last as long as that.
+fn sessions(identity: &ServingIdentity) -> Result<Sessions, LiveError> {
+    MacKey::derive(&identity.response_key, "agentca MCP sessions")
+        .map(Sessions::new)
+        .ok_or(LiveError::ResponseSigner)
 }
 
 fn signer(identity: &ServingIdentity) -> Result<ResponseSigner, LiveError> {

@@ -283,6 +283,7 @@ impl Apply for Swap {
         opening::announce_changed(&self.log, &old, &setting.credentials)
             .await
             .map_err(|error| error.to_string())?;
+        let live = live.after(&self.live.load());
         self.live.store(Arc::new(live));
         self.settings.replace(setting);
         Ok(())
