@@ -52,7 +52,9 @@ pub(crate) async fn forward(
     (timer, pause): (&Timer, Duration),
 ) -> Result<Answered, ForwardFailure> {
     let (worker, limits) = (&session.worker, live.upstream_limits());
-    let Destination::Http(target) = permit.target().clone();
+    let Destination::Http(target) = permit.target().clone() else {
+        return Err(UpstreamError::Unusable("a program is not reached over HTTP").into());
+    };
     let mut link = worker.pool.link(&target, &limits).await?;
     let (registry, recheck) = (&worker.shared.registry, permit.recheck());
     let still_valid = || {

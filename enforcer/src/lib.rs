@@ -15,6 +15,7 @@ pub mod run;
 pub mod server;
 pub mod setting;
 pub mod status;
+pub mod stdio;
 
 mod answer;
 mod authorities;

@@ -13,12 +13,14 @@ use agentca_identity::spiffe::LogOrigin;
 use bytes::Bytes;
 use http::HeaderValue;
 use rustls::ServerConfig;
+use tokio::runtime::Handle;
 
 use crate::authorities::Authorities;
-use crate::config::{Config, McpOptions, Upstream};
+use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
 use crate::mcp::{Pages, SeenTools, Sessions};
 use crate::road::Destination;
 use crate::status::Registry;
+use crate::stdio::{Stdio, StdioLimits};
 use crate::tls;
 use crate::upstream::{Target, UpstreamLimits};
 use crate::well_known;
@@ -46,6 +48,15 @@ struct McpUpstream {
     /// Where its endpoint is.
     path: Box<str>,
     pages: Arc<Pages>,
+    /// Its processes, when it is a program.
+    program: Option<Program>,
+}
+
+/// A program, as it is configured and as it runs.
+#[derive(Clone, Debug)]
+struct Program {
+    command: CommandLine,
+    stdio: Arc<Stdio>,
 }
 
 /// What an enforcer serves with: the contents of its `identity_dir`.
@@ -82,6 +93,9 @@ pub enum LiveError {
     /// The response signer's certificate or key can't be used.
     #[error("the response signer's key is not the Ed25519 key of its certificate")]
     ResponseSigner,
+    /// Programs are run by a runtime.
+    #[error("there is no runtime to run programs on")]
+    NoRuntime,
     /// An upstream can't be named in `Host`.
     #[error("upstream `{0}` has no authority that can be sent")]
     Upstream(String),
@@ -110,7 +124,7 @@ impl Live {
             signer: signer(identity)?,
             signers: well_known::signers_document(identity),
             targets: targets(&config)?,
-            mcp: mcp_upstreams(&config),
+            mcp: mcp_upstreams(&config)?,
             sessions: sessions(identity)?,
             seen: Arc::default(),
             config,
@@ -119,10 +133,44 @@ impl Live {
 
     /// The same, with what the one before had learnt of its upstreams.
     #[must_use]
-    pub fn after(self, before: &Self) -> Self {
-        Self {
-            seen: Arc::clone(&before.seen),
-            ..self
+    pub fn after(mut self, before: &Self) -> Self {
+        self.seen = Arc::clone(&before.seen);
+        for (name, upstream) in &mut self.mcp {
+            let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
+            else {
+                continue;
+            };
+            match &before.program {
+                Some(before) if before.command == program.command => *program = before.clone(),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// Ends the programs that the configuration `after` this one has no more.
+    pub async fn leave(&self, after: Option<&Self>) {
+        for (name, upstream) in &self.mcp {
+            let Some(program) = &upstream.program else {
+                continue;
+            };
+            let kept = after
+                .and_then(|after| after.mcp.get(name)?.program.as_ref())
+                .is_some_and(|kept| Arc::ptr_eq(&kept.stdio, &program.stdio));
+            if !kept {
+                program.stdio.shutdown().await;
+            }
+        }
+    }
+
+    /// Ends the programs that an agent has.
+    pub(crate) fn end_programs(&self, agent: &str) {
+        for program in self
+            .mcp
+            .values()
+            .filter_map(|upstream| upstream.program.as_ref())
+        {
+            program.stdio.end_agent(agent);
         }
     }
 
@@ -165,9 +213,12 @@ impl Live {
 
     /// Where a message of MCP goes, and the path there.
     pub(crate) fn destination(&self, upstream: &str) -> Option<(Destination, Box<str>)> {
-        let target = self.target(upstream)?;
-        let path = self.mcp.get(upstream)?.path.clone();
-        Some((Destination::Http(target), path))
+        let speaks = self.mcp.get(upstream)?;
+        let destination = match &speaks.program {
+            Some(program) => Destination::Program(Arc::clone(&program.stdio)),
+            None => Destination::Http(self.target(upstream)?),
+        };
+        Some((destination, speaks.path.clone()))
     }
 
     /// The longest that a server of MCP may say nothing.
@@ -222,19 +273,44 @@ fn targets(config: &Config) -> Result<HashMap<Arc<str>, Arc<Target>>, LiveError>
         .collect()
 }
 
-fn mcp_upstreams(config: &Config) -> HashMap<Arc<str>, McpUpstream> {
-    let speaks = |upstream: &Upstream| {
-        let options = upstream.mcp.clone()?;
-        let path = upstream.place().map_or("/", |place| &place.path).into();
-        let pages = Arc::default();
+fn mcp_upstreams(config: &Config) -> Result<HashMap<Arc<str>, McpUpstream>, LiveError> {
+    let mut upstreams = HashMap::new();
+    for upstream in &config.upstreams {
+        let Some(options) = upstream.mcp.clone() else {
+            continue;
+        };
+        let (path, program) = match &upstream.transport {
+            Transport::Http(place) => (place.path.as_str(), None),
+            Transport::Command(command) => ("/", Some(program(config, upstream, command)?)),
+        };
         let speaks = McpUpstream {
             options,
-            path,
-            pages,
+            path: path.into(),
+            pages: Arc::default(),
+            program,
         };
-        Some((upstream.name.as_str().into(), speaks))
+        upstreams.insert(upstream.name.as_str().into(), speaks);
+    }
+    Ok(upstreams)
+}
+
+/// Not one process of it runs yet; all will on the control plane's runtime.
+fn program(
+    config: &Config,
+    upstream: &Upstream,
+    command: &CommandLine,
+) -> Result<Program, LiveError> {
+    let limits = StdioLimits {
+        max_processes: command.max_processes,
+        idle: command.idle,
+        line_max: config.limits.message_max,
+        ..StdioLimits::default()
     };
-    config.upstreams.iter().filter_map(speaks).collect()
+    let handle = Handle::try_current().map_err(|_| LiveError::NoRuntime)?;
+    Ok(Program {
+        command: command.clone(),
+        stdio: Stdio::new(&upstream.name, command.clone(), limits, handle),
+    })
 }
 
 /// Sealed with a key that comes from the response signer's: they last as long as that.

@@ -20,6 +20,7 @@ use crate::mcp::{Asks, Doorway};
 use crate::peer::Peer;
 use crate::session::Session;
 use crate::status::{Registry, Standing, Verdict};
+use crate::stdio::Stdio;
 use crate::upstream::Target;
 use crate::well_known::WellKnown;
 
@@ -77,6 +78,8 @@ impl Matched {
 pub(crate) enum Destination {
     /// Over HTTP.
     Http(Arc<Target>),
+    /// To a program's standard input.
+    Program(Arc<Stdio>),
 }
 
 /// Passes a request through every step, or says which one denied. `known` is what the decision's record

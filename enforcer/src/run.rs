@@ -71,6 +71,7 @@ async fn serve(path: &Path, config: Config, credentials: Credentials) -> Result<
         tracing::info!("stopping: running requests may end");
         server.drain().await;
     }
+    enforcer.live.load_full().leave(None).await;
     control.end(&enforcer.registry).await;
     enforcer.close().await
 }
@@ -284,7 +285,9 @@ impl Apply for Swap {
             .await
             .map_err(|error| error.to_string())?;
         let live = live.after(&self.live.load());
-        self.live.store(Arc::new(live));
+        let live = Arc::new(live);
+        let before = self.live.swap(Arc::clone(&live));
+        tokio::spawn(async move { before.leave(Some(&live)).await });
         self.settings.replace(setting);
         Ok(())
     }

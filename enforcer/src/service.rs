@@ -211,7 +211,10 @@ impl Turn {
             let decided = self.ledger.decide()?;
             self.session.worker.durability.wait(decided.index).await?;
         }
-        let Destination::Http(target) = permit.target().clone();
+        let Destination::Http(target) = permit.target().clone() else {
+            let error = UpstreamError::Unusable("a route cannot lead to a program");
+            return self.upstream_failed(&error).await;
+        };
         let request_id = self.ledger.request_id();
         self.ledger.sent();
         let own;

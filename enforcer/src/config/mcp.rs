@@ -37,6 +37,10 @@ pub struct CommandLine {
     pub arguments: Vec<String>,
     /// Environment variables besides `PATH` and `HOME`.
     pub environment: BTreeMap<String, String>,
+    /// How many of it may run at once.
+    pub max_processes: usize,
+    /// How long one is kept that nobody uses.
+    pub idle: Duration,
 }
 
 /// What is written.
@@ -48,12 +52,18 @@ pub(super) struct RawMcp {
 
 pub(super) fn read(section: &mut Section, errors: &mut Errors) -> RawMcp {
     let words = section.texts(errors, "command", "mcp-server");
+    let environment = read_environment(section, errors);
+    let max_processes = section.count(errors, "max_processes", MAX_PROCESSES, 1..=10_000);
+    let idle_range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    let idle = section.duration(errors, "idle", IDLE, idle_range);
     let command = words.and_then(|words| {
         let (program, arguments) = words.split_first()?;
         Some(CommandLine {
             program: program.clone(),
             arguments: arguments.to_vec(),
-            environment: BTreeMap::new(),
+            environment,
+            max_processes,
+            idle,
         })
     });
     let deny_as = section.text(errors, "deny_as", "error");
@@ -76,5 +86,20 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> RawMcp {
     RawMcp { command, options }
 }
 
+fn read_environment(section: &mut Section, errors: &mut Errors) -> BTreeMap<String, String> {
+    let mut environment = section.named_texts(errors, "env", "LANG = \"C\"");
+    environment.retain(|name, value| {
+        let is_good = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+        if !is_good {
+            let key = section.key(&format!("env.{}", name.escape_default()));
+            blame(errors, key, "cannot be an environment variable");
+        }
+        is_good
+    });
+    environment
+}
+
+const MAX_PROCESSES: usize = 64;
+const IDLE: Duration = Duration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(300);
 const WATCH: Duration = Duration::from_secs(30);

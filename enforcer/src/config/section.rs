@@ -3,6 +3,7 @@
 //! What is missing, of another type or unknown is noted, and reading goes on: everything that is
 //! wrong is told at once.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -106,6 +107,32 @@ impl Section {
             })
             .collect();
         texts.into_iter().collect()
+    }
+
+    /// The table `name = { KEY = "text" }`, empty when absent; what is wrong in it is left out.
+    pub(super) fn named_texts(
+        &mut self,
+        errors: &mut Errors,
+        name: &'static str,
+        example: &str,
+    ) -> BTreeMap<String, String> {
+        let wanted = format!("a table of text, like `{name} = {{ {example} }}`");
+        let members = match self.take(name) {
+            None => return BTreeMap::new(),
+            Some(Value::Table(members)) => members,
+            Some(other) => {
+                return self
+                    .wrong_type(errors, name, &other, &wanted)
+                    .unwrap_or_default();
+            }
+        };
+        let texts = members
+            .into_iter()
+            .filter_map(|(key, member)| match member {
+                Value::String(text) => Some((key, text)),
+                other => self.wrong_type(errors, &format!("{name}.{key}"), &other, &wanted),
+            });
+        texts.collect()
     }
 
     /// `true` or `false`, the latter when absent.

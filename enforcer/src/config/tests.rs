@@ -479,3 +479,35 @@ fn what_would_deny_every_call_is_refused() {
         assert!(error.contains("write {name} for one segment"), "{error}");
     }
 }
+
+#[test]
+fn a_program_has_its_environment_and_limits() {
+    let with = |more: &str| {
+        let upstream = "[[upstream]]\nname = \"files\"\nkind = \"mcp\"";
+        let command = "command = [\"files-server\", \"--root\"]";
+        parse(&format!("{DOCUMENTED}\n{upstream}\n{command}\n{more}"))
+    };
+    let read = |config: &Config| match &config.upstreams.last().unwrap().transport {
+        Transport::Command(line) => line.clone(),
+        Transport::Http(place) => panic!("{place:?}"),
+    };
+    let line = read(&with("").unwrap());
+    assert_eq!((line.max_processes, line.idle.as_secs()), (64, 300));
+    assert!(line.environment.is_empty());
+    let line = read(&with("env = { A = \"1\" }\nmax_processes = 2\nidle = \"1m\"").unwrap());
+    assert_eq!((line.max_processes, line.idle.as_secs()), (2, 60));
+    assert_eq!(line.environment.get("A").unwrap(), "1");
+    for (wrong, key) in [
+        ("env = { A = 1 }", "upstream[2].env.A: is the number 1"),
+        (
+            "env = { \"A=B\" = \"1\" }",
+            "upstream[2].env.A=B: cannot be",
+        ),
+        ("env = [\"A\"]", "upstream[2].env: is a list"),
+        ("max_processes = 0", "upstream[2].max_processes"),
+        ("idle = \"1ms\"", "upstream[2].idle"),
+    ] {
+        let said = with(wrong).unwrap_err().to_string();
+        assert!(said.contains(key), "{said}");
+    }
+}

@@ -7,12 +7,13 @@ use std::time::Duration;
 use agentca_auditlog::sse::{Event, EventReader};
 use agentca_policy::Rule;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::denials;
 use super::events::{HttpEvents, Source};
+use super::program::{self, ProgramError, Sent, Speaker};
 use super::reply::{Expected, ServerMessage};
 use super::revision::SESSION_ID;
 use super::rpc::Message;
@@ -23,6 +24,7 @@ use crate::forward::{Answered, ForwardFailure, forward};
 use crate::road::{Denial, Destination, Permit};
 use crate::service::{Given, Told, Turn};
 use crate::shares::Reserved;
+use crate::stdio::Stdio;
 use crate::timers::Timer;
 use crate::upstream::{Link, Outbound, Target, UpstreamError};
 
@@ -44,6 +46,13 @@ enum Answer {
     Events(Box<(Option<Event>, Source)>),
 }
 
+/// The head of an answer, and how it goes on.
+struct Arrived {
+    status: StatusCode,
+    headers: HeaderMap,
+    answer: Answer,
+}
+
 impl Turn {
     /// Forwards what was permitted and passes on what comes back.
     pub(super) async fn exchange(&mut self, permit: Permit, mut exchange: Exchange<'_>) -> Given {
@@ -52,17 +61,30 @@ impl Turn {
             self.session.worker.durability.wait(decided.index).await?;
         }
         let upstream = Arc::clone(&permit.call().upstream);
-        let Destination::Http(target) = permit.target().clone();
-        let request_id = self.ledger.request_id();
-        self.ledger.sent();
         let pause = self.live.mcp_pause(&upstream);
         let timer = self.session.worker.timers.timer();
-        let bytes = exchange.message.map(|message| message.bytes().clone());
-        let outbound = Outbound::whole(bytes.unwrap_or_default());
-        let (session, live) = (&self.session, &self.live);
-        let waiting = (&timer, pause);
-        let answered = match forward(session, live, permit, outbound, request_id, waiting).await {
-            Ok(answered) => answered,
+        self.ledger.sent();
+        let arrived = match permit.target().clone() {
+            Destination::Http(target) => {
+                self.through_http(permit, &target, &mut exchange, (&timer, pause))
+                    .await
+            }
+            Destination::Program(stdio) => {
+                self.through_pipes(&permit, &stdio, &mut exchange, (&timer, pause))
+                    .await
+            }
+        };
+        let sealed = arrived.and_then(|mut arrived| {
+            self.session_header(&mut arrived, &upstream, &exchange)
+                .map_err(UpstreamError::Unusable)?;
+            Ok(arrived)
+        });
+        let Arrived {
+            status,
+            headers,
+            answer,
+        } = match sealed {
+            Ok(arrived) => arrived,
             Err(ForwardFailure::Denied(denial, status_number)) => {
                 self.ledger.judged_at(status_number);
                 return self.mcp_denied(denial, &exchange).await;
@@ -71,29 +93,6 @@ impl Turn {
                 return self.mcp_failed(&error, &exchange).await;
             }
         };
-        let Answered {
-            status,
-            mut headers,
-            body,
-            link,
-        } = answered;
-        let answer = self
-            .mcp_answer(
-                (status, &headers),
-                (link, body, &target),
-                &mut exchange,
-                waiting,
-            )
-            .await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => return self.mcp_failed(&error, &exchange).await,
-        };
-        if let Err(why) = self.session_header(&mut headers, &upstream, &exchange, &answer) {
-            return self
-                .mcp_failed(&UpstreamError::Unusable(why), &exchange)
-                .await;
-        }
         match answer {
             Answer::Whole(body, told, room) => {
                 if told.failed {
@@ -109,6 +108,92 @@ impl Turn {
                     .await
             }
         }
+    }
+
+    /// To a server over HTTP.
+    async fn through_http(
+        &mut self,
+        permit: Permit,
+        target: &Target,
+        exchange: &mut Exchange<'_>,
+        waiting: (&Timer, Duration),
+    ) -> Result<Arrived, ForwardFailure> {
+        let request_id = self.ledger.request_id();
+        let bytes = exchange.message.map(|message| message.bytes().clone());
+        let outbound = Outbound::whole(bytes.unwrap_or_default());
+        let (session, live) = (&self.session, &self.live);
+        let answered = forward(session, live, permit, outbound, request_id, waiting).await?;
+        let Answered {
+            status,
+            headers,
+            body,
+            link,
+        } = answered;
+        let mut arrived = Arrived {
+            status,
+            headers,
+            answer: Answer::nothing(self.session.reserve()),
+        };
+        self.mcp_answer(&mut arrived, (link, body, target), exchange, waiting)
+            .await?;
+        Ok(arrived)
+    }
+
+    /// To a server that is a program.
+    async fn through_pipes(
+        &mut self,
+        permit: &Permit,
+        stdio: &Stdio,
+        exchange: &mut Exchange<'_>,
+        waiting: (&Timer, Duration),
+    ) -> Result<Arrived, ForwardFailure> {
+        let agent = self.session.peer.uri().to_string();
+        let session = exchange.conversation.session.as_ref();
+        let speaker = Speaker {
+            agent: &agent,
+            session: session.map(|session| session.id.as_str()),
+            fresh: self.session.worker.random(),
+        };
+        let known = self.session.peer.standing();
+        let registry = &self.session.worker.shared.registry;
+        let valid = permit
+            .recheck()
+            .still_valid(registry, &self.session, known)
+            .map_err(|denial| ForwardFailure::Denied(denial, known.status_number))?;
+        let gone = |error| match error {
+            ProgramError::NoSession => {
+                let denial = Denial::new(Rule::Session, error.to_string());
+                ForwardFailure::Denied(denial, known.status_number)
+            }
+            ProgramError::Process(error) => UpstreamError::Program(error).into(),
+        };
+        let mut arrived = Arrived {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            answer: Answer::nothing(self.session.reserve()),
+        };
+        let sent = match exchange.message {
+            Some(message) => program::send(stdio, &speaker, message, valid).await,
+            None if self.asked.method == Method::GET => program::listen(stdio, &speaker, valid)
+                .await
+                .map(|messages| Sent::Answers(messages, None)),
+            None => program::end(stdio, &speaker).map(|()| Sent::Ended),
+        };
+        match sent.map_err(gone)? {
+            Sent::Ended => {}
+            Sent::Taken => arrived.status = StatusCode::ACCEPTED,
+            Sent::Answers(messages, begun) => {
+                if let Some(id) = begun.and_then(|id| id.parse().ok()) {
+                    arrived.headers.insert(SESSION_ID, id);
+                }
+                let media = HeaderValue::from_static(EVENT_STREAM);
+                arrived.headers.insert(header::CONTENT_TYPE, media);
+                let source = Source::Program(messages);
+                self.mcp_events(&mut arrived, source, exchange, waiting)
+                    .await?;
+            }
+        }
+        Ok(arrived)
     }
 
     async fn mcp_denied(&mut self, denial: Denial, exchange: &Exchange<'_>) -> Given {
@@ -138,60 +223,53 @@ impl Turn {
 
     /// Reads as much of an answer as has to be known before its head may leave.
     async fn mcp_answer(
-        &mut self,
-        (status, headers): (StatusCode, &HeaderMap),
+        &self,
+        arrived: &mut Arrived,
         (mut link, mut body, target): (Link, Incoming, &Target),
         exchange: &mut Exchange<'_>,
         waiting: (&Timer, Duration),
-    ) -> Result<Answer, UpstreamError> {
-        if headers.contains_key(header::CONTENT_ENCODING) {
+    ) -> Result<(), UpstreamError> {
+        if arrived.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(UpstreamError::Unusable(
                 "the server encodes what nobody asked it to",
             ));
         }
         let most = self.live.config().limits.message_max;
-        let media = media_type(headers);
-        if status.is_success() && media.as_deref() == Some("text/event-stream") {
+        let media = media_type(&arrived.headers);
+        let succeeds = arrived.status.is_success();
+        if succeeds && media.as_deref() == Some(EVENT_STREAM) {
             let reader = EventReader::new(most);
             let source = Source::Http(Box::new(HttpEvents { link, body, reader }));
-            return self.mcp_events(source, exchange, waiting).await;
+            return self.mcp_events(arrived, source, exchange, waiting).await;
         }
         let (bytes, room) = self
             .read_message((&mut link, &mut body), most, waiting)
             .await?;
         // What was read to its end can serve another call.
         self.put_back(target, link);
-        if bytes.is_empty() && exchange.expected.id.is_none() {
-            return Ok(Answer::Whole(bytes, ServerMessage::none(), room));
-        }
-        if media.as_deref() != Some("application/json") {
-            if status.is_success() {
-                return Err(UpstreamError::Unusable("the server's answer is no JSON"));
-            }
-            return Ok(Answer::Whole(bytes, ServerMessage::none(), room));
-        }
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| UpstreamError::Unusable("the server's answer is not UTF-8"))?;
-        let mut told = exchange
-            .expected
-            .read(text)
-            .map_err(UpstreamError::Unusable)?;
-        if !told.is_answer {
-            return Err(UpstreamError::Unusable("the server does not answer"));
-        }
-        let bytes = told.text.take().map_or(bytes, Bytes::from);
-        Ok(Answer::Whole(bytes, told, room))
+        let awaited = succeeds && exchange.expected.id.is_some();
+        let told = if media.as_deref() == Some(JSON) && !bytes.is_empty() {
+            told(&bytes, exchange)?
+        } else if awaited {
+            return Err(UpstreamError::Unusable("the server's answer is no JSON"));
+        } else {
+            ServerMessage::none()
+        };
+        arrived.answer = Answer::of(bytes, told, room);
+        Ok(())
     }
 
     /// Of a request's stream the first message is waited for: when it is the answer there is no stream.
     async fn mcp_events(
-        &mut self,
+        &self,
+        arrived: &mut Arrived,
         mut source: Source,
         exchange: &mut Exchange<'_>,
         (timer, pause): (&Timer, Duration),
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<(), UpstreamError> {
         let Some(message) = exchange.message.filter(|message| message.id().is_some()) else {
-            return Ok(Answer::Events(Box::new((None, source))));
+            arrived.answer = Answer::Events(Box::new((None, source)));
+            return Ok(());
         };
         let settles = message.method() == "initialize";
         loop {
@@ -210,16 +288,19 @@ impl Turn {
                 if settles {
                     continue;
                 }
-                return Ok(Answer::Events(Box::new((Some(event), source))));
+                arrived.answer = Answer::Events(Box::new((Some(event), source)));
+                return Ok(());
             };
-            let mut told = exchange
+            let told = exchange
                 .expected
                 .read(data)
                 .map_err(UpstreamError::Unusable)?;
             if told.is_answer {
-                let text = told.text.take().unwrap_or_else(|| data.to_owned());
-                let room = self.session.reserve();
-                return Ok(Answer::Whole(text.into(), told, room));
+                let media = HeaderValue::from_static(JSON);
+                arrived.headers.insert(header::CONTENT_TYPE, media);
+                let bytes = Bytes::copy_from_slice(data.as_bytes());
+                arrived.answer = Answer::of(bytes, told, self.session.reserve());
+                return Ok(());
             }
         }
     }
@@ -257,11 +338,11 @@ impl Turn {
     /// The server's session id, sealed for this agent.
     fn session_header(
         &self,
-        headers: &mut HeaderMap,
+        arrived: &mut Arrived,
         upstream: &str,
         exchange: &Exchange<'_>,
-        answer: &Answer,
     ) -> Result<(), &'static str> {
+        let headers = &mut arrived.headers;
         let mut values = headers.get_all(SESSION_ID).iter();
         let (Some(id), second) = (values.next(), values.next()) else {
             return Ok(());
@@ -269,7 +350,7 @@ impl Turn {
         if second.is_some() {
             return Err("the server gives two sessions");
         }
-        let settled = match answer {
+        let settled = match &arrived.answer {
             Answer::Whole(_, told, _) => told.revision,
             Answer::Events(_) => None,
         };
@@ -290,6 +371,33 @@ impl Turn {
     }
 }
 
+impl Answer {
+    fn nothing(room: Reserved) -> Self {
+        Self::Whole(Bytes::new(), ServerMessage::none(), room)
+    }
+
+    /// What was read, or what was put in its place.
+    fn of(bytes: Bytes, mut told: ServerMessage, room: Reserved) -> Self {
+        let bytes = told.text.take().map_or(bytes, Bytes::from);
+        Self::Whole(bytes, told, room)
+    }
+}
+
+/// Reads the one message that an answer is.
+fn told(bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<ServerMessage, UpstreamError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| UpstreamError::Unusable("the server's answer is not UTF-8"))?;
+    let told = exchange
+        .expected
+        .read(text)
+        .map_err(UpstreamError::Unusable)?;
+    if told.is_answer {
+        Ok(told)
+    } else {
+        Err(UpstreamError::Unusable("the server does not answer"))
+    }
+}
+
 /// Whether a message could be an answer: then it is read as one.
 fn is_response(data: &str) -> bool {
     super::members::Members::of(data).is_some_and(|members| members.raw("method").is_none())
@@ -301,4 +409,6 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(media.trim().to_ascii_lowercase())
 }
 
+const JSON: &str = "application/json";
+const EVENT_STREAM: &str = "text/event-stream";
 const SAYS_IT_FAILED: &str = "the server says that it failed";

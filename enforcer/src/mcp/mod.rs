@@ -14,6 +14,7 @@ mod events;
 mod exchange;
 mod lists;
 mod members;
+mod program;
 mod reply;
 mod revision;
 mod rpc;

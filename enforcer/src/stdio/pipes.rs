@@ -1,0 +1,112 @@
+//! What goes into a process, and what comes out of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+
+use super::lines::{TooLong, next_line};
+use super::message::{Message, check};
+use super::process::Core;
+use super::routes::Fault;
+use super::{Counts, Stdio, StdioLimits};
+
+/// Writes line by line; its end closes the process's standard input.
+pub(super) async fn write(
+    stdin: Option<ChildStdin>,
+    mut lines: mpsc::Receiver<Bytes>,
+    core: Arc<Core>,
+) {
+    let Some(mut stdin) = stdin else {
+        return;
+    };
+    while let Some(line) = lines.recv().await {
+        if stdin.write_all(&line).await.is_err() {
+            return;
+        }
+        while lines.is_empty() {
+            let Some(unsent) = core.routes().next_unsent() else {
+                break;
+            };
+            if stdin.write_all(&unsent).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How reading a process's messages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It has no more to say.
+    Closed,
+    /// What it says is of no use.
+    Useless,
+}
+
+/// Reads answers until there are no more, or too many of no use.
+pub(super) async fn read(stdout: Option<ChildStdout>, stdio: Weak<Stdio>, core: Arc<Core>) -> Stop {
+    let Some(limits) = stdio.upgrade().map(|stdio| stdio.limits) else {
+        return Stop::Closed;
+    };
+    let Some(stdout) = stdout else {
+        return Stop::Closed;
+    };
+    let mut stdout = BufReader::with_capacity(READ_SIZE, stdout);
+    let mut useless: u32 = 0;
+    loop {
+        let line = match next_line(&mut stdout, limits.line_max).await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Stop::Closed,
+            Err(TooLong) => {
+                count(&stdio, |counts| &counts.bad_lines, 1);
+                let longest = limits.line_max;
+                tracing::warn!(
+                    upstream = &*core.upstream,
+                    pid = core.pid,
+                    longest,
+                    "it wrote too long a line"
+                );
+                return Stop::Useless;
+            }
+        };
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match route(&core, Bytes::from(line), limits) {
+            Ok(dropped) => {
+                useless = 0;
+                count(&stdio, |counts| &counts.dropped_messages, dropped);
+            }
+            Err(fault) => {
+                useless += 1;
+                count(&stdio, |counts| &counts.bad_lines, 1);
+                tracing::warn!(upstream = &*core.upstream, pid = core.pid, %fault, "a line of it was dropped");
+                if useless >= USELESS_LINES {
+                    return Stop::Useless;
+                }
+            }
+        }
+    }
+}
+
+fn route(core: &Core, line: Bytes, limits: StdioLimits) -> Result<u64, Fault> {
+    check(&line, limits.json)?;
+    let message = Message::read(&line)?;
+    core.routes().route(&line, &message)
+}
+
+fn count(stdio: &Weak<Stdio>, which: impl Fn(&Counts) -> &AtomicU64, many: u64) {
+    if many > 0
+        && let Some(stdio) = stdio.upgrade()
+    {
+        which(&stdio.counts).fetch_add(many, Ordering::Relaxed);
+    }
+}
+
+const READ_SIZE: usize = 32 << 10;
+/// So many lines in a row that are of no use end a process.
+const USELESS_LINES: u32 = 3;

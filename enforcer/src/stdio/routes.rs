@@ -1,0 +1,411 @@
+//! Which of a process's messages belong to which request.
+//!
+//! Every request goes in under a number of the process's own, which is its progress token too, so
+//! that callers who share a process never meet; what comes back gets the caller's own again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::StdioError;
+use super::mailbox::{Full, Mailbox};
+use super::message::{
+    Kind, Malformed, Message, Params, RpcRequest, Shape, line, meant, place, result_meta, splice,
+};
+
+/// Everything that is under way in one process.
+#[derive(Debug)]
+pub(super) struct Routes {
+    /// Processes of no session ask their clients nothing.
+    has_session: bool,
+    last: u64,
+    running: BTreeMap<u64, Running>,
+    /// Requests that were given up: their answers may still come.
+    given_up: BTreeSet<u64>,
+    /// Progress tokens of answered requests: a task goes on with its request's.
+    later_tokens: VecDeque<(u64, Bytes)>,
+    /// Ids of what the server asked and nobody answered yet.
+    asked: BTreeSet<String>,
+    /// Why nothing new is taken.
+    closed: Option<StdioError>,
+    used: Instant,
+    outbox: mpsc::Sender<Bytes>,
+    /// What is said once the outbox has room.
+    unsent: VecDeque<Bytes>,
+    messages: Arc<Mailbox>,
+    room: usize,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: Bytes,
+    token: Option<Bytes>,
+    kind: Kind,
+    is_sent: bool,
+    mailbox: Arc<Mailbox>,
+}
+
+/// A request on its way in.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) number: u64,
+    pub(super) line: Bytes,
+    pub(super) mailbox: Arc<Mailbox>,
+}
+
+/// Why a message of the process belongs nowhere.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("it answers nothing that was asked")]
+    Unasked,
+    #[error("it is a request, which this revision has not")]
+    Request,
+    #[error("too many of its requests wait for an answer")]
+    TooManyRequests,
+}
+
+impl Routes {
+    /// Mailboxes hold `room` bytes each.
+    pub(super) fn new(
+        has_session: bool,
+        outbox: mpsc::Sender<Bytes>,
+        messages: Arc<Mailbox>,
+        room: usize,
+    ) -> Self {
+        Self {
+            has_session,
+            last: 0,
+            running: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            later_tokens: VecDeque::new(),
+            asked: BTreeSet::new(),
+            closed: None,
+            used: Instant::now(),
+            outbox,
+            unsent: VecDeque::new(),
+            messages,
+            room,
+        }
+    }
+
+    /// Takes a request in.
+    pub(super) fn open(&mut self, request: &RpcRequest) -> Result<Opened, StdioError> {
+        self.still_open()?;
+        if self.running.len() >= MOST_RUNNING {
+            return Err(StdioError::Busy);
+        }
+        self.last = self.last.saturating_add(1);
+        self.used = Instant::now();
+        let mailbox = Arc::new(Mailbox::new(self.room));
+        let running = Running {
+            id: request.id(),
+            token: request.token(),
+            kind: request.kind,
+            is_sent: false,
+            mailbox: Arc::clone(&mailbox),
+        };
+        self.running.insert(self.last, running);
+        Ok(Opened {
+            number: self.last,
+            line: Bytes::from(request.under(&self.last.to_string())),
+            mailbox,
+        })
+    }
+
+    /// From now on giving up has to be said.
+    pub(super) fn sent(&mut self, number: u64) {
+        if let Some(running) = self.running.get_mut(&number) {
+            running.is_sent = true;
+        }
+    }
+
+    /// Ends a request whose answer nobody wants any more, and says so.
+    pub(super) fn give_up(&mut self, number: u64) {
+        let Some(running) = self.forsake(number) else {
+            return;
+        };
+        if running.is_sent && running.kind != Kind::Initialize {
+            self.tell(format!(
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\
+                 \"params\":{{\"requestId\":{number}}}}}\n"
+            ));
+        }
+    }
+
+    /// What a client's notification becomes; none when what it is about is over.
+    pub(super) fn notification(&mut self, text: &Bytes) -> Result<Option<Bytes>, StdioError> {
+        self.still_open()?;
+        let message = Message::read(text).map_err(|_| StdioError::NotAMessage)?;
+        let Ok(Shape::Notification { method }) = message.shape() else {
+            return Err(StdioError::NotAMessage);
+        };
+        if method != CANCELLED {
+            return Ok(Some(Bytes::from(line(text.to_vec()))));
+        }
+        let params = message.params().map_err(|_| StdioError::NotAMessage)?;
+        let Some(id) = params.request_id else {
+            // A revision with tasks has this.
+            return Ok(Some(Bytes::from(line(text.to_vec()))));
+        };
+        let wanted = meant(id.get().as_bytes());
+        let mut running = self.running.iter();
+        let found = running.find(|(_, running)| meant(&running.id) == wanted);
+        let Some(number) = found.map(|(number, _)| *number) else {
+            return Ok(None);
+        };
+        let told = splice(text, vec![(place(text, id), number.to_string().as_bytes())]);
+        if let Some(running) = self.forsake(number) {
+            running.mailbox.fail(StdioError::Cancelled);
+        }
+        Ok(Some(Bytes::from(line(told))))
+    }
+
+    /// What a client's answer becomes, if the server asked.
+    pub(super) fn response(&mut self, text: &Bytes) -> Result<Bytes, StdioError> {
+        self.still_open()?;
+        let message = Message::read(text).map_err(|_| StdioError::NotAMessage)?;
+        let Ok(Shape::Answer { id: Some(id), .. }) = message.shape() else {
+            return Err(StdioError::NotAMessage);
+        };
+        if !self.asked.remove(&meant(id.get().as_bytes())) {
+            return Err(StdioError::NotAsked);
+        }
+        self.used = Instant::now();
+        Ok(Bytes::from(line(text.to_vec())))
+    }
+
+    /// Brings a line of the process, already checked, to where it belongs; gives how many messages
+    /// had to make room.
+    pub(super) fn route(&mut self, text: &Bytes, message: &Message<'_>) -> Result<u64, Fault> {
+        match message.shape()? {
+            Shape::Answer { id, result } => self.answer(text, id, result),
+            Shape::Notification { method } => self.told(text, method, &message.params()?),
+            Shape::Request { .. } if !self.has_session => Err(Fault::Request),
+            Shape::Request { id, .. } => {
+                if self.asked.len() >= MOST_ASKED {
+                    return Err(Fault::TooManyRequests);
+                }
+                self.asked.insert(meant(id.get().as_bytes()));
+                Ok(self.deliver_to_oldest(text.clone()))
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        text: &Bytes,
+        id: Option<&RawValue>,
+        result: Option<&RawValue>,
+    ) -> Result<u64, Fault> {
+        let id = id.ok_or(Fault::Unasked)?;
+        let number = number(id).ok_or(Fault::Unasked)?;
+        let Some(running) = self.running.remove(&number) else {
+            let was_given_up = self.given_up.remove(&number);
+            return was_given_up.then_some(0).ok_or(Fault::Unasked);
+        };
+        self.used = Instant::now();
+        let Running {
+            id: outer,
+            token,
+            kind,
+            is_sent: _,
+            mailbox,
+        } = running;
+        let mut edits = vec![(place(text, id), &outer[..])];
+        if kind == Kind::Listen
+            && let Some(raw) = result
+            && let Some(subscription) = result_meta(raw)?.subscription
+        {
+            edits.push((place(text, subscription), &outer));
+        }
+        mailbox.complete(Bytes::from(splice(text, edits)));
+        if let Some(token) = token {
+            if self.later_tokens.len() >= REMEMBERED {
+                self.later_tokens.pop_front();
+            }
+            self.later_tokens.push_back((number, token));
+        }
+        Ok(0)
+    }
+
+    fn told(&mut self, text: &Bytes, method: &str, params: &Params<'_>) -> Result<u64, Fault> {
+        if let Some(subscription) = params.meta()?.subscription {
+            return Ok(self.deliver_to_listener(text, subscription));
+        }
+        match method {
+            "notifications/progress" => match params.progress_token {
+                Some(token) => Ok(self.progress(text, token)),
+                None => Err(Fault::Malformed(Malformed::Shape)),
+            },
+            CANCELLED => Ok(self.cancelled(text, params)),
+            _ if is_news(method) && self.messages.is_read() => {
+                Ok(self.messages.push_over(text.clone()))
+            }
+            _ => Ok(self.deliver_to_oldest(text.clone())),
+        }
+    }
+
+    fn deliver_to_listener(&mut self, text: &Bytes, subscription: &RawValue) -> u64 {
+        let place = place(text, subscription);
+        let listens = |running: &&Running| running.kind == Kind::Listen;
+        let Some(number) = number(subscription) else {
+            return 1;
+        };
+        let Some(running) = self.running.get(&number).filter(listens) else {
+            return 1;
+        };
+        let message = splice(text, vec![(place, &running.id)]);
+        self.push(number, Bytes::from(message))
+    }
+
+    /// A token that nobody gave, or of a request that was given up, is nobody's.
+    fn progress(&mut self, text: &Bytes, token: &RawValue) -> u64 {
+        let Some(number) = number(token) else {
+            return 1;
+        };
+        let place = place(text, token);
+        if let Some(running) = self.running.get(&number) {
+            let Some(outer) = &running.token else {
+                return 1;
+            };
+            let message = splice(text, vec![(place, outer)]);
+            return self.push(number, Bytes::from(message));
+        }
+        let mut later = self.later_tokens.iter();
+        match later.find(|(known, _)| *known == number) {
+            Some((_, outer)) if self.has_session => {
+                let message = splice(text, vec![(place, outer)]);
+                self.messages.push_over(Bytes::from(message))
+            }
+            _ => 1,
+        }
+    }
+
+    /// A server ends a subscription like this, or takes back what it asked.
+    fn cancelled(&mut self, text: &Bytes, params: &Params<'_>) -> u64 {
+        let listens = params.request_id.and_then(number).filter(|number| {
+            let running = self.running.get(number);
+            running.is_some_and(|running| running.kind == Kind::Listen)
+        });
+        if let Some(running) = listens.and_then(|number| self.running.remove(&number)) {
+            self.used = Instant::now();
+            running.mailbox.complete(end_of_subscription(&running.id));
+            return 0;
+        }
+        if let Some(id) = params.request_id {
+            self.asked.remove(&meant(id.get().as_bytes()));
+        }
+        self.deliver_to_oldest(text.clone())
+    }
+
+    /// To the oldest running request, else to whoever reads the session's messages.
+    fn deliver_to_oldest(&mut self, message: Bytes) -> u64 {
+        let mut running = self.running.iter();
+        let oldest = running.find(|(_, running)| running.kind != Kind::Listen);
+        match oldest.map(|(number, _)| *number) {
+            Some(number) => self.push(number, message),
+            None if self.has_session => self.messages.push_over(message),
+            None => 1,
+        }
+    }
+
+    /// A client that takes nothing loses its request, never a message in the middle of it.
+    fn push(&mut self, number: u64, message: Bytes) -> u64 {
+        let Some(running) = self.running.get(&number) else {
+            return 1;
+        };
+        match running.mailbox.push(message) {
+            Ok(()) => 0,
+            Err(Full) => {
+                running.mailbox.fail(StdioError::TooSlow);
+                self.give_up(number);
+                1
+            }
+        }
+    }
+
+    /// Ends everything that runs; nothing new is taken.
+    pub(super) fn close(&mut self, why: StdioError) {
+        let why = self.closed.get_or_insert(why).clone();
+        for (_, running) in std::mem::take(&mut self.running) {
+            running.mailbox.fail(why.clone());
+        }
+        self.messages.fail(why);
+    }
+
+    /// Takes nothing new, but lets what runs have its answers.
+    pub(super) fn refuse_more(&mut self, why: StdioError) {
+        self.closed.get_or_insert(why);
+    }
+
+    pub(super) fn still_open(&self) -> Result<(), StdioError> {
+        self.closed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Marks it as used now, so that it is not ended as idle.
+    pub(super) fn touch(&mut self) {
+        self.used = Instant::now();
+    }
+
+    /// Since when nothing runs and nobody listens.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.running.is_empty() && !self.messages.is_read();
+        is_idle.then_some(self.used)
+    }
+
+    pub(super) fn next_unsent(&mut self) -> Option<Bytes> {
+        self.unsent.pop_front()
+    }
+
+    fn forsake(&mut self, number: u64) -> Option<Running> {
+        let running = self.running.remove(&number)?;
+        self.used = Instant::now();
+        if self.given_up.len() >= REMEMBERED {
+            self.given_up.pop_first();
+        }
+        self.given_up.insert(number);
+        Some(running)
+    }
+
+    fn tell(&mut self, line: String) {
+        let full = self.outbox.try_send(Bytes::from(line));
+        if let Err(mpsc::error::TrySendError::Full(line)) = full
+            && self.unsent.len() < MOST_RUNNING
+        {
+            self.unsent.push_back(line);
+        }
+    }
+}
+
+/// What is about no request, but about what may be requested.
+fn is_news(method: &str) -> bool {
+    method.ends_with("/list_changed") || method == "notifications/resources/updated"
+}
+
+/// One of our own numbers.
+fn number(raw: &RawValue) -> Option<u64> {
+    raw.get().parse().ok()
+}
+
+/// What a server should have answered that only cancelled.
+fn end_of_subscription(id: &Bytes) -> Bytes {
+    let id = String::from_utf8_lossy(id);
+    Bytes::from(format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"resultType\":\"complete\",\
+         \"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{id}}}}}}}"
+    ))
+}
+
+const CANCELLED: &str = "notifications/cancelled";
+const MOST_RUNNING: usize = 1024;
+const MOST_ASKED: usize = 256;
+const REMEMBERED: usize = 1024;
+
+#[cfg(test)]
+mod tests;
