@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use self::opening::OpeningError;
 pub(crate) use self::opening::inspect;
+use crate::approvals;
 use crate::config::{Config, ConfigErrors, RevocationMode};
 use crate::credentials::{Credentials, CredentialsError};
 use crate::crl::CrlFollower;
@@ -44,6 +45,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let config = Config::load(path)?;
     let credentials =
         Credentials::load(&config.identity_dir, &config.environment, Timestamp::now())?;
+    let config = approvals::admit(config, &credentials.anchor)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
