@@ -160,9 +160,9 @@ impl ServerHandler for Suite {
         let messages = if request.name == "test_input_required_result_prompt" {
             let responses = request.input_responses.as_ref();
             let response = responses.and_then(|responses| responses.get("topic"));
-            let Some(topic) = response.and_then(|response| response.pointer("/content/topic"))
+            let Some(topic) = response.and_then(|response| response.pointer("/content/context"))
             else {
-                let wanted = json!({ "topic": elicit("What is it about?", "topic", "string") });
+                let wanted = json!({ "topic": elicit("What is it about?", "context", "string") });
                 return Ok(input_required(wanted, None)?.into());
             };
             definitions::prompt_about(topic)
