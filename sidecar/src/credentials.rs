@@ -133,14 +133,6 @@ impl Credential {
             _ => format!("`agentca issue NAME --out {out} --force`"),
         }
     }
-
-    /// Whose it is.
-    pub(crate) fn id(&self) -> String {
-        self.certificate
-            .id()
-            .map(|id| id.to_string())
-            .unwrap_or_default()
-    }
 }
 
 fn read(path: &Path) -> Result<String, CredentialError> {

@@ -76,12 +76,29 @@ pub(crate) enum AskError {
     Link(#[from] LinkError),
     #[error("the request is not one that HTTP can carry: {0}")]
     Request(#[from] http::Error),
+    #[error("the message can't be sent: {0}")]
+    Field(String),
     #[error("the answer has more than {0} bytes; `--max-message` allows more")]
     TooLong(usize),
     #[error("the answer broke off: {0}")]
     BrokeOff(String),
     #[error("the enforcer's answer was refused: {0}")]
     Unverified(#[from] Unverified),
+}
+
+impl AskError {
+    /// What a client is told: a status and a kind.
+    pub(crate) fn told(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Link(LinkError::TimedOut { .. }) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            Self::Link(LinkError::Holder(_)) => (StatusCode::BAD_GATEWAY, "credentials"),
+            Self::Link(_) => (StatusCode::BAD_GATEWAY, "enforcer"),
+            Self::Request(_) | Self::Field(_) => (StatusCode::BAD_REQUEST, "request"),
+            Self::TooLong(_) => (StatusCode::BAD_GATEWAY, "too-long"),
+            Self::BrokeOff(_) => (StatusCode::BAD_GATEWAY, "broke-off"),
+            Self::Unverified(_) => (StatusCode::BAD_GATEWAY, "unverified"),
+        }
+    }
 }
 
 impl Enforcer {

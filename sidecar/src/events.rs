@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentca_auditlog::sse::{Event, EventReader};
 use agentca_identity::crypto::Sha256;
@@ -100,6 +101,14 @@ impl Events {
         }
     }
 
+    /// Reads what is left to its end, which is near, so that the connection can be used again.
+    pub(crate) fn drain(mut self) {
+        tokio::spawn(async move {
+            let rest = async { while let Ok(Some(_)) = self.next().await {} };
+            let _late = tokio::time::timeout(DRAIN, rest).await;
+        });
+    }
+
     fn take(&mut self, data: Bytes) {
         if let Some(check) = &mut self.check {
             check.raw.update(&data);
@@ -171,3 +180,6 @@ async fn by_others(
     }
     judged
 }
+
+/// How long the end of a stream may take after its last message.
+const DRAIN: Duration = Duration::from_secs(2);

@@ -7,16 +7,21 @@
 
 pub mod cli;
 
+mod authority;
 mod credentials;
 mod door;
 mod enforcer;
 mod events;
+mod fields;
 mod holder;
 mod link;
 mod loopback;
+mod message;
 mod outcome;
 mod problem;
+mod renewal;
 mod signers;
+mod stdio;
 mod tls;
 mod url;
 mod verify;

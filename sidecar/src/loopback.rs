@@ -10,7 +10,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::door::{Closed, Door};
 use crate::enforcer::{Answer, AskError, Content, Enforcer, Question, boxed};
 use crate::events::Events;
-use crate::link::{BoxError, LinkError};
+use crate::link::BoxError;
 use crate::problem;
 
 /// The body of an answer to a client.
@@ -100,11 +100,16 @@ impl Loopback {
             let detail = "too many requests at one time; `--max-concurrent` allows more";
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "concurrency", detail);
         };
+        let most = self.enforcer.limits.message;
+        if usize::try_from(request.body().size_hint().lower()).is_ok_and(|length| length > most) {
+            let detail = "the message is too long; `--max-message` allows more";
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, "too-long", detail);
+        }
         match self.enforcer.ask(self.question(request)).await {
             Ok(answer) => pass(answer, slot),
             Err(error) => {
                 tracing::warn!(%error, "a request was not answered");
-                let (status, kind) = kind_of(&error);
+                let (status, kind) = error.told();
                 refuse(status, kind, &error.to_string())
             }
         }
@@ -212,19 +217,6 @@ impl hyper::body::Body for Pieces {
         self.0
             .poll_recv(cx)
             .map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
-    }
-}
-
-/// What a client is told about a failure: a code and a kind.
-fn kind_of(error: &AskError) -> (StatusCode, &'static str) {
-    match error {
-        AskError::Link(LinkError::TimedOut { .. }) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-        AskError::Link(LinkError::Holder(_)) => (StatusCode::BAD_GATEWAY, "credentials"),
-        AskError::Link(_) => (StatusCode::BAD_GATEWAY, "enforcer"),
-        AskError::Request(_) => (StatusCode::BAD_REQUEST, "request"),
-        AskError::TooLong(_) => (StatusCode::BAD_GATEWAY, "too-long"),
-        AskError::BrokeOff(_) => (StatusCode::BAD_GATEWAY, "broke-off"),
-        AskError::Unverified(_) => (StatusCode::BAD_GATEWAY, "unverified"),
     }
 }
 

@@ -15,7 +15,8 @@ use crate::door::{self, Door};
 use crate::enforcer::{Enforcer, Limits};
 use crate::holder::Holder;
 use crate::loopback::{Loopback, is_loopback};
-use crate::url::EnforcerUrl;
+use crate::renewal;
+use crate::url::{AuthorityUrl, EnforcerUrl};
 use crate::verify::Verify;
 
 /// Stand between an MCP client and an enforcer until the client, or a signal, ends it
@@ -32,6 +33,18 @@ pub(super) struct ConnectArguments {
     http: Option<SocketAddr>,
     #[command(flatten)]
     enforcer: EnforcerArguments,
+    /// The authority that renews the certificate before it ends
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AGENTCA_URL",
+        hide_env_values = true,
+        default_value = "https://127.0.0.1:7443"
+    )]
+    authority: AuthorityUrl,
+    /// Leave renewing to somebody else, like `agentca renew --daemon`
+    #[arg(long)]
+    no_renew: bool,
     /// With --http: the file whose one line is the secret, instead of a new one at each start
     #[arg(long, value_name = "FILE", requires = "http")]
     secret_file: Option<PathBuf>,
@@ -79,6 +92,11 @@ pub(super) async fn run(arguments: ConnectArguments) -> Result<(), Failure> {
     let enforcer = arguments.enforcer.enforcer(arguments.url)?;
     let watched = Arc::clone(&enforcer);
     tokio::spawn(async move { watched.holder.watch().await });
+    if !arguments.no_renew {
+        let renewed = Arc::clone(&enforcer);
+        let authority = arguments.authority;
+        tokio::spawn(async move { renewal::keep(&renewed.holder, &authority).await });
+    }
     let warmed = Arc::clone(&enforcer);
     tokio::spawn(async move { warm(&warmed).await });
     match arguments.http {
@@ -89,7 +107,7 @@ pub(super) async fn run(arguments: ConnectArguments) -> Result<(), Failure> {
             };
             serve(enforcer, address, secret).await
         }
-        None => Err(Failure::refused("not there yet")),
+        None => Ok(crate::stdio::run(enforcer, ended()?).await?),
     }
 }
 
@@ -118,12 +136,22 @@ async fn serve(
         out.flush()?;
     }
     let loopback = Arc::new(Loopback::new(enforcer, door));
-    let mut end = signal(SignalKind::terminate())?;
     tokio::select! {
         ended = loopback.run(listener) => Ok(ended?),
-        _ = end.recv() => Ok(()),
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        () = ended()? => Ok(()),
     }
+}
+
+/// Until somebody ends the program.
+fn ended() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    })
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
@@ -149,5 +177,6 @@ Examples:
       --credentials $PWD/support-01
 
 Every answer is verified: that the enforcer signed it, for this certificate and this request, and that
-no message of a stream was changed, moved or left out. With --http only this machine's programs that
+no message of a stream was changed, moved or left out. The certificate is renewed at about two thirds
+of its life, and taken over when somebody else replaces it. With --http only this machine's programs that
 know the printed URL are let in, or those that send its secret as `Authorization: Bearer SECRET`.";
