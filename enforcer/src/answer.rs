@@ -20,6 +20,7 @@ use crate::fields::{CONTENT_DIGEST, combined};
 use crate::gate::Call;
 use crate::head::Asked;
 use crate::live::Live;
+use crate::mcp::EventBody;
 use crate::outflow::{Piece, is_long};
 use crate::road::Denial;
 use crate::session::Session;
@@ -135,16 +136,25 @@ impl Reply {
     }
 }
 
+/// A body that goes on after its head has left.
+#[derive(Debug)]
+pub(crate) enum OpenBody {
+    /// Bytes as they come.
+    Bytes(Box<StreamBody>),
+    /// Messages, each signed.
+    Events(Box<EventBody>),
+}
+
 /// Signs the head of a stream.
 pub(crate) fn seal_open(
     seal: &Seal<'_>,
     status: StatusCode,
     mut headers: HeaderMap,
-    body: StreamBody,
+    body: OpenBody,
 ) -> Result<Response<AnswerBody>, SealError> {
     headers.remove(header::CONTENT_LENGTH);
     seal.write(status, &mut headers, None, Phase::Open)?;
-    let mut response = Response::new(AnswerBody(Inner::Stream(Box::new(body))));
+    let mut response = Response::new(AnswerBody(Inner::Open(body)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
@@ -242,7 +252,7 @@ pub(crate) struct AnswerBody(Inner);
 #[derive(Debug)]
 enum Inner {
     Whole(Whole),
-    Stream(Box<StreamBody>),
+    Open(OpenBody),
 }
 
 /// An answer that is at hand.
@@ -280,18 +290,25 @@ impl Body for AnswerBody {
             Inner::Whole(whole) => whole
                 .poll_data(cx)
                 .map(|data| data.map(|data| Ok(Frame::data(data)))),
-            Inner::Stream(stream) => stream.poll_data(cx).map(|data| match data {
-                Some(Ok(data)) => Some(Ok(Frame::data(data))),
-                Some(Err(error)) => Some(Err(error.into())),
-                None => None,
-            }),
+            Inner::Open(body) => {
+                let data = match body {
+                    OpenBody::Bytes(stream) => stream.poll_data(cx),
+                    OpenBody::Events(events) => events.poll_data(cx),
+                };
+                data.map(|data| match data {
+                    Some(Ok(data)) => Some(Ok(Frame::data(data))),
+                    Some(Err(error)) => Some(Err(error.into())),
+                    None => None,
+                })
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Whole(whole) => whole.rest.is_empty() && !whole.end_apart,
-            Inner::Stream(stream) => stream.is_over(),
+            Inner::Open(OpenBody::Bytes(stream)) => stream.is_over(),
+            Inner::Open(OpenBody::Events(events)) => events.is_over(),
         }
     }
 
@@ -300,9 +317,10 @@ impl Body for AnswerBody {
             Inner::Whole(whole) => {
                 SizeHint::with_exact(u64::try_from(whole.rest.len()).unwrap_or(u64::MAX))
             }
-            Inner::Stream(stream) => stream
+            Inner::Open(OpenBody::Bytes(stream)) => stream
                 .length()
                 .map_or_else(SizeHint::new, SizeHint::with_exact),
+            Inner::Open(OpenBody::Events(_)) => SizeHint::new(),
         }
     }
 }

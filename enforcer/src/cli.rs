@@ -9,6 +9,7 @@ use agentca_identity::time::Timestamp;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::approvals;
 use crate::config::Config;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::run::{self, RunError};
@@ -94,10 +95,11 @@ fn check(path: &Path) -> ExitCode {
         Ok(config) => match check_with(&config) {
             Ok(id) => {
                 println!(
-                    "{}: good, for {id}; upstreams: {}, routes: {}",
+                    "{}: good, for {id}; upstreams: {}, routes: {}, tools: {}",
                     path.display(),
                     config.upstreams.len(),
-                    config.catalogue.routes().len()
+                    config.catalogue.routes().len(),
+                    config.mcp_catalogue.len()
                 );
                 return ExitCode::SUCCESS;
             }
@@ -113,6 +115,7 @@ fn check(path: &Path) -> ExitCode {
 fn check_with(config: &Config) -> Result<SpiffeId, RunError> {
     let (dir, environment) = (&config.identity_dir, &config.environment);
     let credentials = Credentials::load(dir, environment, Timestamp::now())?;
+    approvals::admit(config.clone(), &credentials.anchor)?;
     run::inspect(config, &credentials)?;
     Ok(credentials.id().clone())
 }

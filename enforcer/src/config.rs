@@ -4,6 +4,7 @@
 //! errors are listed at once with the key they are about. `enforcer.example.toml`, beside the
 //! sources, has every key; a test holds it to that.
 
+mod catalogue;
 mod errors;
 mod limits;
 mod mcp;
@@ -19,14 +20,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_identity::name::{Environment, Name};
-use agentca_policy::{Catalogue, CatalogueError, RouteDecl, UpstreamDecl};
+use agentca_policy::{Catalogue, CatalogueError, McpCatalogue, RouteDecl, UpstreamDecl};
 use http::Uri;
 
+pub(crate) use self::catalogue::pins_errors;
+pub use self::catalogue::pins_path;
+use self::catalogue::{CatalogueParts, CompiledCatalogue, RawCatalogue, Tables};
 pub use self::errors::{ConfigError, ConfigErrors};
-use self::errors::{Errors, blame, is_blamed, note};
+use self::errors::{Errors, blame, blame_in, is_blamed, note};
 pub use self::limits::Limits;
 pub use self::mcp::{CommandLine, DenyAs, McpOptions};
-use self::raw::{AUTHORITY_EXAMPLE, RawConfig, RawUpstream};
+use self::raw::{AUTHORITY_EXAMPLE, FilePlace, RawConfig, RawUpstream};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -47,6 +51,13 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// What may be called.
     pub catalogue: Arc<Catalogue>,
+    /// What may be called of MCP servers. What people signed counts once [`crate::approvals::admit`]
+    /// verified it.
+    pub mcp_catalogue: Arc<McpCatalogue>,
+    /// The files besides this one that were read, or would have been had they been there.
+    pub catalogue_files: Vec<PathBuf>,
+    /// What [`crate::approvals::admit`] compiles again; none once it did.
+    pub(crate) catalogue_parts: Option<Arc<CatalogueParts>>,
     /// Limits and timers.
     pub limits: Limits,
     /// Serving threads.
@@ -61,19 +72,33 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigErrors::unreadable(path, &error))?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, base).map_err(|errors| errors.in_file(path))
+        let place = FilePlace {
+            file: Some(path),
+            base: path.parent().unwrap_or(Path::new("")),
+            read: &|path| std::fs::read_to_string(path),
+        };
+        Self::parse_at(&text, &place).map_err(|errors| errors.in_file(path))
     }
 
-    /// Checks a file's text; relative paths begin at `base`. No I/O.
+    /// Checks a file's text; relative paths begin at `base`. No I/O: files that it names are taken
+    /// for absent.
     ///
     /// # Errors
     /// [`ConfigErrors`]: everything that is wrong.
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigErrors> {
+        let place = FilePlace {
+            file: None,
+            base,
+            read: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        };
+        Self::parse_at(text, &place)
+    }
+
+    fn parse_at(text: &str, place: &FilePlace<'_>) -> Result<Self, ConfigErrors> {
         let table = toml::from_str(text).map_err(|error| ConfigErrors::syntax(text, &error))?;
         let mut errors = Errors::new();
-        let raw = RawConfig::read(table, &mut errors);
-        match check(raw, base, &mut errors) {
+        let raw = RawConfig::read(table, place, &mut errors);
+        match check(raw, place, &mut errors) {
             Some(config) if errors.is_empty() => Ok(config),
             _ => Err(ConfigErrors::of(errors)),
         }
@@ -98,6 +123,9 @@ impl Config {
             revocation,
             upstreams: _,
             catalogue: _,
+            mcp_catalogue: _,
+            catalogue_files: _,
+            catalogue_parts: _,
             limits: _,
             threads,
         } = self;
@@ -208,7 +236,8 @@ impl Upstream {
 }
 
 /// Whoever gives none has noted why.
-fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
+fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<Config> {
+    let base = place.base;
     let RawConfig {
         environment,
         listen,
@@ -221,7 +250,7 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
         crl_refresh,
         threads,
         upstreams: raw_upstreams,
-        routes,
+        catalogue: raw_catalogue,
         limits,
     } = raw;
     let environment = environment.and_then(|text| {
@@ -241,21 +270,18 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
             None
         }
     };
-    for (key, none) in [
-        ("upstream", raw_upstreams.is_empty()),
-        ("route", routes.is_empty()),
-    ] {
-        if none && !is_blamed(errors, key) && !errors.iter().any(|error| error.key.starts_with(key))
-        {
-            let message = format!(
-                "there is none, and so every call would be denied: write a table `[[{key}]]`, as in \
-                 enforcer/enforcer.example.toml"
-            );
-            blame(errors, key, message);
-        }
-    }
+    check_not_empty(errors, &raw_upstreams, &raw_catalogue);
     let upstreams = check_upstreams(errors, &raw_upstreams);
-    let catalogue = check_routes(errors, &raw_upstreams, routes);
+    let catalogue = check_routes(errors, &raw_upstreams, &raw_catalogue.routes);
+    let mcp = environment.as_ref().and_then(|environment| {
+        let servers = upstream_decls(&raw_upstreams, |upstream| upstream.mcp.is_some());
+        raw_catalogue.compile(servers, environment, place.read, errors)
+    });
+    let CompiledCatalogue {
+        catalogue: mcp_catalogue,
+        parts,
+        files,
+    } = mcp?;
     Some(Config {
         environment: environment?,
         listen: listen?,
@@ -265,6 +291,9 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
         revocation: revocation?,
         upstreams: upstreams?,
         catalogue: Arc::new(catalogue?),
+        mcp_catalogue: Arc::new(mcp_catalogue),
+        catalogue_files: files,
+        catalogue_parts: Some(Arc::new(parts)),
         limits,
         threads,
     })
@@ -347,25 +376,49 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
     checked.into_iter().collect()
 }
 
+/// A configuration by which every call would be denied is a mistake.
+fn check_not_empty(errors: &mut Errors, upstreams: &[RawUpstream], catalogue: &RawCatalogue) {
+    // The tools of an MCP server may all be new: they are seen, and wait for a person.
+    let has_mcp = upstreams.iter().any(|upstream| upstream.mcp.is_some());
+    for (key, none) in [
+        ("upstream", upstreams.is_empty()),
+        ("route", catalogue.routes.decls.is_empty() && !has_mcp),
+    ] {
+        if none && !is_blamed(errors, key) && !errors.iter().any(|error| error.key.starts_with(key))
+        {
+            let message = format!(
+                "there is none, and so every call would be denied: write a table `[[{key}]]`, as in \
+                 enforcer/enforcer.example.toml"
+            );
+            blame(errors, key, message);
+        }
+    }
+}
+
+fn upstream_decls(
+    upstreams: &[RawUpstream],
+    keep: impl Fn(&RawUpstream) -> bool,
+) -> Vec<UpstreamDecl> {
+    let kept = upstreams.iter().filter(|upstream| keep(upstream));
+    kept.filter_map(|upstream| upstream.name.clone())
+        .map(|name| UpstreamDecl { name })
+        .collect()
+}
+
 fn check_routes(
     errors: &mut Errors,
     upstreams: &[RawUpstream],
-    routes: Vec<(usize, RouteDecl)>,
+    routes: &Tables<RouteDecl>,
 ) -> Option<Catalogue> {
-    let names = upstreams
-        .iter()
-        .filter_map(|upstream| upstream.name.clone());
-    let decls: Vec<UpstreamDecl> = names.map(|name| UpstreamDecl { name }).collect();
-    let (numbers, routes): (Vec<usize>, Vec<RouteDecl>) = routes.into_iter().unzip();
-    let faults = match Catalogue::compile(&decls, &routes) {
+    let faults = match Catalogue::compile(&upstream_decls(upstreams, |_| true), &routes.decls) {
         Ok(catalogue) => return Some(catalogue),
         Err(faults) => faults,
     };
     for fault in faults.iter() {
-        // Its place in the file, where there may be routes before it that could not be read.
-        let number = numbers.get(fault.index).copied().unwrap_or_default();
+        // Its place in its file, where there may be routes before it that could not be read.
+        let place = routes.place(fault.index);
         let placed = CatalogueError {
-            index: number.saturating_sub(1),
+            index: place.map_or(0, |place| place.number.saturating_sub(1)),
             ..fault.clone()
         };
         let CatalogueError {
@@ -375,7 +428,10 @@ fn check_routes(
             Some("path") => fault.to_string(),
             _ => format!("{fault}, in the route `{template}`"),
         };
-        blame(errors, placed.key(), message);
+        match place.and_then(|place| place.file.as_deref()) {
+            Some(file) => blame_in(errors, file, placed.key(), message),
+            None => blame(errors, placed.key(), message),
+        }
     }
     None
 }

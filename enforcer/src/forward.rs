@@ -1,6 +1,7 @@
 //! Sending a permitted request to its upstream.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
@@ -9,7 +10,7 @@ use hyper::body::Incoming;
 use crate::fields::clean_answer;
 use crate::head::Head;
 use crate::live::Live;
-use crate::road::{Denial, Permit};
+use crate::road::{Denial, Destination, Permit};
 use crate::session::Session;
 use crate::timers::Timer;
 use crate::upstream::{Link, Outbound, SendFailure, UpstreamError};
@@ -48,10 +49,12 @@ pub(crate) async fn forward(
     permit: Permit,
     body: Outbound,
     request_id: HeaderValue,
-    timer: &Timer,
+    (timer, pause): (&Timer, Duration),
 ) -> Result<Answered, ForwardFailure> {
     let (worker, limits) = (&session.worker, live.upstream_limits());
-    let target = std::sync::Arc::clone(permit.target());
+    let Destination::Http(target) = permit.target().clone() else {
+        return Err(UpstreamError::Unusable("a program is not reached over HTTP").into());
+    };
     let mut link = worker.pool.link(&target, &limits).await?;
     let (registry, recheck) = (&worker.shared.registry, permit.recheck());
     let still_valid = || {
@@ -62,8 +65,13 @@ pub(crate) async fn forward(
             .map_err(denied)
     };
     let mut valid = still_valid()?;
-    let mut request = outgoing(session, permit, body, request_id);
-    timer.restart(live.config().limits.upstream_timeout);
+    let mut request = outgoing(
+        session,
+        permit,
+        (body, target.host_value.clone()),
+        request_id,
+    );
+    timer.restart(pause);
     for _ in 0..ATTEMPTS {
         match link.send(request, valid, timer).await {
             Ok(response) => return Ok(accept(response.into_parts(), link)?),
@@ -82,10 +90,9 @@ const ATTEMPTS: usize = 3;
 fn outgoing(
     session: &Session,
     permit: Permit,
-    body: Outbound,
+    (body, host): (Outbound, HeaderValue),
     request_id: HeaderValue,
 ) -> Request<Outbound> {
-    let host = permit.target().host_value.clone();
     let Head {
         method,
         uri,

@@ -5,6 +5,7 @@
 //! status feed or CRLs that fill the [`status::Registry`], the witness of the log. The data plane
 //! ([`server`]) serves from it, and from a [`live::Live`] that a reload swaps whole.
 
+pub mod approvals;
 pub mod cli;
 pub mod config;
 pub mod credentials;
@@ -33,6 +34,7 @@ mod handshake_log;
 mod head;
 mod head_scan;
 mod listener;
+mod mcp;
 mod outcomes;
 mod outflow;
 mod peer;

@@ -2,20 +2,25 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentca_auditlog::response::ResponseSigner;
 use agentca_identity::certificate::{Certificate, Subject};
 use agentca_identity::chain::TrustAnchor;
-use agentca_identity::crypto::PrivateKey;
+use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::LogOrigin;
 use bytes::Bytes;
 use http::HeaderValue;
 use rustls::ServerConfig;
+use tokio::runtime::Handle;
 
 use crate::authorities::Authorities;
-use crate::config::Config;
+use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
+use crate::mcp::{Pages, SeenTools, Sessions};
+use crate::road::Destination;
 use crate::status::Registry;
+use crate::stdio::{Stdio, StdioLimits};
 use crate::tls;
 use crate::upstream::{Target, UpstreamLimits};
 use crate::well_known;
@@ -30,6 +35,28 @@ pub struct Live {
     signer: ResponseSigner,
     signers: Bytes,
     targets: HashMap<Arc<str>, Arc<Target>>,
+    /// Of upstreams that speak MCP.
+    mcp: HashMap<Arc<str>, McpUpstream>,
+    sessions: Sessions,
+    seen: Arc<SeenTools>,
+}
+
+/// An upstream that speaks MCP.
+#[derive(Debug)]
+struct McpUpstream {
+    options: McpOptions,
+    /// Where its endpoint is.
+    path: Box<str>,
+    pages: Arc<Pages>,
+    /// Its processes, when it is a program.
+    program: Option<Program>,
+}
+
+/// A program, as it is configured and as it runs.
+#[derive(Clone, Debug)]
+struct Program {
+    command: CommandLine,
+    stdio: Arc<Stdio>,
 }
 
 /// What an enforcer serves with: the contents of its `identity_dir`.
@@ -66,6 +93,9 @@ pub enum LiveError {
     /// The response signer's certificate or key can't be used.
     #[error("the response signer's key is not the Ed25519 key of its certificate")]
     ResponseSigner,
+    /// Programs are run by a runtime.
+    #[error("there is no runtime to run programs on")]
+    NoRuntime,
     /// An upstream can't be named in `Host`.
     #[error("upstream `{0}` has no authority that can be sent")]
     Upstream(String),
@@ -94,8 +124,54 @@ impl Live {
             signer: signer(identity)?,
             signers: well_known::signers_document(identity),
             targets: targets(&config)?,
+            mcp: mcp_upstreams(&config)?,
+            sessions: sessions(identity)?,
+            seen: Arc::default(),
             config,
         })
+    }
+
+    /// The same, with what the one before had learnt of its upstreams.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        self.seen = Arc::clone(&before.seen);
+        for (name, upstream) in &mut self.mcp {
+            let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
+            else {
+                continue;
+            };
+            match &before.program {
+                Some(before) if before.command == program.command => *program = before.clone(),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// Ends the programs that the configuration `after` this one has no more.
+    pub async fn leave(&self, after: Option<&Self>) {
+        for (name, upstream) in &self.mcp {
+            let Some(program) = &upstream.program else {
+                continue;
+            };
+            let kept = after
+                .and_then(|after| after.mcp.get(name)?.program.as_ref())
+                .is_some_and(|kept| Arc::ptr_eq(&kept.stdio, &program.stdio));
+            if !kept {
+                program.stdio.shutdown().await;
+            }
+        }
+    }
+
+    /// Ends the programs that an agent has.
+    pub(crate) fn end_programs(&self, agent: &str) {
+        for program in self
+            .mcp
+            .values()
+            .filter_map(|upstream| upstream.program.as_ref())
+        {
+            program.stdio.end_agent(agent);
+        }
     }
 
     /// The configuration in force.
@@ -129,6 +205,44 @@ impl Live {
         self.targets.get(upstream).map(Arc::clone)
     }
 
+    /// The upstream of this name that speaks MCP.
+    pub(crate) fn mcp_upstream(&self, name: &str) -> Option<(Arc<str>, McpOptions)> {
+        let (name, upstream) = self.mcp.get_key_value(name)?;
+        Some((Arc::clone(name), upstream.options.clone()))
+    }
+
+    /// Where a message of MCP goes, and the path there.
+    pub(crate) fn destination(&self, upstream: &str) -> Option<(Destination, Box<str>)> {
+        let speaks = self.mcp.get(upstream)?;
+        let destination = match &speaks.program {
+            Some(program) => Destination::Program(Arc::clone(&program.stdio)),
+            None => Destination::Http(self.target(upstream)?),
+        };
+        Some((destination, speaks.path.clone()))
+    }
+
+    /// The longest that a server of MCP may say nothing.
+    pub(crate) fn mcp_pause(&self, upstream: &str) -> Duration {
+        self.mcp
+            .get(upstream)
+            .map_or(self.config.limits.upstream_timeout, |upstream| {
+                upstream.options.timeout
+            })
+    }
+
+    /// Pages of an upstream's list of tools that were read under this catalogue.
+    pub(crate) fn pages(&self, upstream: &str) -> Option<Arc<Pages>> {
+        Some(Arc::clone(&self.mcp.get(upstream)?.pages))
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(crate) fn seen_tools(&self) -> &Arc<SeenTools> {
+        &self.seen
+    }
+
     pub(crate) fn upstream_limits(&self) -> UpstreamLimits {
         let limits = &self.config.limits;
         UpstreamLimits {
@@ -157,6 +271,53 @@ fn targets(config: &Config) -> Result<HashMap<Arc<str>, Arc<Target>>, LiveError>
             Ok((upstream.name.as_str().into(), Arc::new(target)))
         })
         .collect()
+}
+
+fn mcp_upstreams(config: &Config) -> Result<HashMap<Arc<str>, McpUpstream>, LiveError> {
+    let mut upstreams = HashMap::new();
+    for upstream in &config.upstreams {
+        let Some(options) = upstream.mcp.clone() else {
+            continue;
+        };
+        let (path, program) = match &upstream.transport {
+            Transport::Http(place) => (place.path.as_str(), None),
+            Transport::Command(command) => ("/", Some(program(config, upstream, command)?)),
+        };
+        let speaks = McpUpstream {
+            options,
+            path: path.into(),
+            pages: Arc::default(),
+            program,
+        };
+        upstreams.insert(upstream.name.as_str().into(), speaks);
+    }
+    Ok(upstreams)
+}
+
+/// Not one process of it runs yet; all will on the control plane's runtime.
+fn program(
+    config: &Config,
+    upstream: &Upstream,
+    command: &CommandLine,
+) -> Result<Program, LiveError> {
+    let limits = StdioLimits {
+        max_processes: command.max_processes,
+        idle: command.idle,
+        line_max: config.limits.message_max,
+        ..StdioLimits::default()
+    };
+    let handle = Handle::try_current().map_err(|_| LiveError::NoRuntime)?;
+    Ok(Program {
+        command: command.clone(),
+        stdio: Stdio::new(&upstream.name, command.clone(), limits, handle),
+    })
+}
+
+/// Sealed with a key that comes from the response signer's: they last as long as that.
+fn sessions(identity: &ServingIdentity) -> Result<Sessions, LiveError> {
+    MacKey::derive(&identity.response_key, "agentca MCP sessions")
+        .map(Sessions::new)
+        .ok_or(LiveError::ResponseSigner)
 }
 
 fn signer(identity: &ServingIdentity) -> Result<ResponseSigner, LiveError> {

@@ -9,7 +9,7 @@ use agentca_identity::scope::ScopeSet;
 use agentca_identity::spiffe::SpiffeId;
 use agentca_identity::time::Timestamp;
 use agentca_identity::trust::TrustLevel;
-use agentca_policy::Restriction;
+use agentca_policy::{Call, CallerRights, Restriction, Verdict as Judgement, judge};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::record::AgentPart;
@@ -85,6 +85,20 @@ impl Peer {
         self.trust
     }
 
+    /// The index of the agent's grant in the authority's log.
+    pub(crate) fn grant(&self) -> u64 {
+        self.record.grant()
+    }
+
+    /// What the agent may now, apart from its connection.
+    pub(crate) fn rights(&self) -> Rights {
+        Rights {
+            scopes: self.scopes.clone(),
+            trust: self.trust,
+            restriction: self.restriction(),
+        }
+    }
+
     /// SHA-256 of the certificate.
     pub(crate) fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
@@ -126,6 +140,26 @@ impl Peer {
         self.not_after
             .saturating_since(now)
             .saturating_add(Duration::from_secs(1))
+    }
+}
+
+/// What an agent may, at one time.
+#[derive(Clone, Debug)]
+pub(crate) struct Rights {
+    scopes: ScopeSet,
+    trust: TrustLevel,
+    restriction: Option<Arc<Restriction>>,
+}
+
+impl Rights {
+    /// Whether a call is within them.
+    pub(crate) fn cover(&self, call: &Call) -> bool {
+        let rights = CallerRights {
+            scopes: &self.scopes,
+            trust: self.trust,
+            restriction: self.restriction.as_deref(),
+        };
+        matches!(judge(call, &rights), Judgement::Allow(_))
     }
 }
 

@@ -19,13 +19,13 @@ use agentca_auditlog::log::{StageError, Staged};
 use agentca_auditlog::receipt::salted_digest;
 use agentca_identity::crypto::{Sha256, sha256};
 use agentca_identity::scope::Scope;
-use agentca_policy::Route;
+use agentca_policy::{Tier, Tool};
 use http::{HeaderValue, Method};
 
 use self::parts::RequestId;
 pub(crate) use self::parts::{AgentPart, Ended};
 use crate::head::{Head, Trace};
-use crate::road::{Denial, Permit};
+use crate::road::{Denial, Matched, Permit};
 use crate::session::Session;
 
 /// What came of a request.
@@ -49,6 +49,9 @@ pub(crate) struct Ledger {
     method: Method,
     trace: Option<Trace>,
     call: CallName,
+    mcp: Option<Box<McpName>>,
+    /// What went wrong though there was an answer.
+    failure: Option<&'static str>,
     scope: Option<Scope>,
     request_digest: Option<[u8; 32]>,
     status_number: u64,
@@ -68,7 +71,17 @@ struct Streamed {
 enum CallName {
     Unknown,
     WellKnown(&'static str),
-    Route(Arc<Route>),
+    Matched(Matched),
+}
+
+/// What a message of MCP says that it is, whatever the catalogue has of it.
+#[derive(Clone, Debug)]
+pub(crate) struct McpName {
+    pub(crate) upstream: Arc<str>,
+    /// The JSON-RPC method, once it was read.
+    pub(crate) method: Option<String>,
+    /// `mcp:<upstream>:<tool>`, for a tool whose name can be written so.
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +113,8 @@ impl Ledger {
             method: method.clone(),
             trace: head.and_then(|head| head.trace.clone()),
             call: CallName::Unknown,
+            mcp: None,
+            failure: None,
             scope: None,
             request_digest: None,
             status_number: 0,
@@ -118,16 +133,27 @@ impl Ledger {
         HeaderValue::from_str(self.id.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
-    pub(crate) fn on_route(&mut self, route: Arc<Route>) {
-        self.call = CallName::Route(route);
+    /// What of the catalogue it is.
+    pub(crate) fn on_match(&mut self, matched: Matched) {
+        self.call = CallName::Matched(matched);
     }
 
-    /// The route, once it is known.
-    pub(crate) fn route(&self) -> Option<&Route> {
+    /// What of the catalogue it is, once that is known.
+    pub(crate) fn matched(&self) -> Option<&Matched> {
         match &self.call {
-            CallName::Route(route) => Some(route),
+            CallName::Matched(matched) => Some(matched),
             CallName::Unknown | CallName::WellKnown(_) => None,
         }
+    }
+
+    /// It is a message of MCP.
+    pub(crate) fn on_mcp(&mut self, name: McpName) {
+        self.mcp = Some(Box::new(name));
+    }
+
+    /// The answer says that it failed, or was not passed on.
+    pub(crate) fn failed(&mut self, why: &'static str) {
+        self.failure = Some(why);
     }
 
     pub(crate) fn on_well_known(&mut self, name: &'static str) {
@@ -135,7 +161,7 @@ impl Ledger {
     }
 
     pub(crate) fn on_permit(&mut self, permit: &Permit) {
-        self.on_route(Arc::clone(permit.route()));
+        self.on_match(permit.matched().clone());
         self.scope = Some(permit.scope().clone());
     }
 
@@ -184,6 +210,8 @@ impl Ledger {
             method: self.method.clone(),
             trace: self.trace.take(),
             call: std::mem::replace(&mut self.call, CallName::Unknown),
+            mcp: self.mcp.take(),
+            failure: self.failure,
             scope: self.scope.take(),
             request_digest: self.request_digest,
             status_number: self.status_number,
@@ -335,24 +363,47 @@ impl Ledger {
     }
 
     fn call_fields(&self) -> CallFields<'_> {
-        let base = CallFields {
-            proto: "http",
-            method: Some(self.method.as_str()),
-            ..CallFields::default()
-        };
+        let base = self.base_fields();
         match &self.call {
             CallName::Unknown => base,
             CallName::WellKnown(name) => CallFields {
                 name: Some(name),
                 ..base
             },
-            CallName::Route(route) => CallFields {
-                name: Some(&route.call.name),
-                upstream: Some(&route.call.upstream),
-                risk: Some(route.call.risk.as_str()),
-                template: Some(&route.template),
-                classification: route.call.classification.as_deref(),
-                ..base
+            CallName::Matched(matched) => {
+                let call = matched.call();
+                let base = CallFields {
+                    name: Some(&call.name),
+                    upstream: Some(&call.upstream),
+                    risk: Some(call.risk.as_str()),
+                    classification: call.classification.as_deref(),
+                    ..base
+                };
+                match matched {
+                    Matched::Route(route) => CallFields {
+                        template: Some(&route.template),
+                        ..base
+                    },
+                    Matched::Method(_) => base,
+                    Matched::Tool { tool, tier, .. } => tool_fields(tool, *tier, base),
+                }
+            }
+        }
+    }
+
+    fn base_fields(&self) -> CallFields<'_> {
+        match &self.mcp {
+            None => CallFields {
+                proto: "http",
+                method: Some(self.method.as_str()),
+                ..CallFields::default()
+            },
+            Some(mcp) => CallFields {
+                proto: "mcp",
+                method: Some(mcp.method.as_deref().unwrap_or(self.method.as_str())),
+                upstream: Some(&mcp.upstream),
+                name: mcp.name.as_deref(),
+                ..CallFields::default()
             },
         }
     }
@@ -370,7 +421,7 @@ impl Ledger {
             length: Some(outcome.length),
             duration_ms: u64::try_from(self.started.elapsed().as_millis()).ok(),
             permissions_used: scope,
-            error: outcome.error,
+            error: outcome.error.or(self.failure),
         }
     }
 
@@ -378,12 +429,27 @@ impl Ledger {
     fn allowing_rule(&self) -> &'static str {
         match self.call {
             CallName::WellKnown(_) => "well-known",
-            CallName::Route(_) | CallName::Unknown => "scope",
+            CallName::Matched(Matched::Tool {
+                unverified: true, ..
+            }) => "scope-unverified",
+            CallName::Matched(_) | CallName::Unknown => "scope",
         }
     }
 
     fn used_scope(&self) -> Vec<&str> {
         self.scope.iter().map(|scope| scope.as_str()).collect()
+    }
+}
+
+fn tool_fields<'a>(tool: &'a Tool, tier: Option<Tier>, base: CallFields<'a>) -> CallFields<'a> {
+    let pinned = tool.pinned.as_ref();
+    CallFields {
+        tool_version: tool.version.as_deref(),
+        tool_tier: tier.map(Tier::as_str),
+        publisher: tool.publisher.as_deref(),
+        schema_in: pinned.and_then(|pinned| pinned.schema_in.as_ref()),
+        schema_out: pinned.and_then(|pinned| pinned.schema_out.as_ref()),
+        ..base
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use agentca_identity::time::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::approvals;
 use crate::config::{Config, ConfigErrors};
 use crate::credentials::{Credentials, CredentialsError, FILES, ISSUERS};
 use crate::setting::{Setting, Settings};
@@ -51,7 +52,7 @@ struct Watcher<A> {
 
 impl<A: Apply> Watcher<A> {
     fn new(path: PathBuf, settings: Arc<Settings>, apply: A) -> Self {
-        let seen = marks(&path, &settings.config().identity_dir);
+        let seen = marks(&path, &settings.config());
         Self {
             path,
             settings,
@@ -64,7 +65,7 @@ impl<A: Apply> Watcher<A> {
 
     /// Reloads when it was `asked`, when a file changed, or when it is time to try again.
     async fn look(&mut self, asked: bool) {
-        let seen = marks(&self.path, &self.settings.config().identity_dir);
+        let seen = marks(&self.path, &self.settings.config());
         let due = self.again.is_some_and(|at| at <= Instant::now());
         if !asked && !due && seen == self.seen {
             return;
@@ -110,7 +111,7 @@ async fn wait(hangups: &mut Signal) -> bool {
 async fn settle(path: &Path, settings: &Settings, mut seen: Marks) -> Marks {
     for _ in 0..MOST_RESTS {
         tokio::time::sleep(REST).await;
-        let again = marks(path, &settings.config().identity_dir);
+        let again = marks(path, &settings.config());
         if again == seen {
             break;
         }
@@ -124,7 +125,10 @@ async fn reload(
     settings: &Settings,
     apply: &mut impl Apply,
 ) -> Result<(), ReloadError> {
-    let setting = check(path, &settings.setting())?;
+    // A catalogue of many thousand tools takes a while, in which heartbeats must be heard.
+    let (path, now) = (path.to_owned(), settings.setting());
+    let checked = tokio::task::spawn_blocking(move || check(&path, &now)).await;
+    let setting = checked.map_err(|_| ReloadError::Check)??;
     apply.apply(setting).await.map_err(ReloadError::Apply)
 }
 
@@ -143,6 +147,7 @@ fn check(path: &Path, now: &Setting) -> Result<Setting, ReloadError> {
     if credentials.anchor.fingerprint() != old.anchor.fingerprint() {
         return Err(ReloadError::Root);
     }
+    let config = approvals::admit(config, &credentials.anchor)?;
     Ok(Setting {
         config: Arc::new(config),
         credentials: Arc::new(credentials),
@@ -161,6 +166,8 @@ enum ReloadError {
     Root,
     #[error("{0}")]
     Apply(String),
+    #[error("the files could not be checked")]
+    Check,
 }
 
 impl ReloadError {
@@ -168,7 +175,9 @@ impl ReloadError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Apply(_) => true,
-            Self::Config(_) | Self::Fixed(_) | Self::Root => false,
+            // Files that it names are written one after the other, and not watched until it is in force.
+            Self::Config(errors) => errors.in_other_files(),
+            Self::Check | Self::Fixed(_) | Self::Root => false,
         }
     }
 }
@@ -176,13 +185,14 @@ impl ReloadError {
 /// What shows that a file changed.
 type Marks = BTreeMap<PathBuf, Option<(SystemTime, u64)>>;
 
-fn marks(config: &Path, identity_dir: &Path) -> Marks {
-    let files = FILES
+fn marks(path: &Path, config: &Config) -> Marks {
+    let credentials = FILES
         .iter()
         .chain([&ISSUERS])
-        .map(|name| identity_dir.join(name));
-    std::iter::once(config.to_owned())
-        .chain(files)
+        .map(|name| config.identity_dir.join(name));
+    std::iter::once(path.to_owned())
+        .chain(credentials)
+        .chain(config.catalogue_files.iter().cloned())
         .map(|path| {
             let mark = std::fs::metadata(&path)
                 .and_then(|meta| Ok((meta.modified()?, meta.len())))

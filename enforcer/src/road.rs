@@ -1,8 +1,9 @@
 //! The road of a request from its head to its [`Permit`]: the first step that denies
 //! names the rule.
 //!
-//! A [`Permit`] is made in [`authorise`] and nowhere else, and `forward` takes one by value: no byte
-//! reaches an upstream without every step having been asked.
+//! What the head decides is decided first, in [`authorise`]. A call of MCP is named by its body: its road
+//! goes on in [`authorise_mcp`] once that was read. A [`Permit`] is made in [`grant`] and nowhere else, and
+//! `forward` takes one by value: no byte reaches an upstream without every step having been asked.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -10,37 +11,75 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use agentca_identity::scope::Scope;
-use agentca_policy::{CallerRights, Route, Rule, Verdict as Judgement, judge};
+use agentca_policy::{Call, CallerRights, Route, Rule, Tier, Tool, Verdict as Judgement, judge};
 use http::{Method, StatusCode};
 
 use crate::head::Head;
 use crate::live::Live;
+use crate::mcp::{Asks, Doorway};
 use crate::peer::Peer;
 use crate::session::Session;
 use crate::status::{Registry, Standing, Verdict};
+use crate::stdio::Stdio;
 use crate::upstream::Target;
 use crate::well_known::WellKnown;
 
 /// What a request may do.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every request is a call: a box would cost"
-)]
 pub(crate) enum Cleared {
     /// Reach an upstream.
     Call(Permit),
     /// Be answered by the enforcer itself.
     WellKnown(WellKnown),
+    /// Say in its body which call of MCP it is.
+    Mcp(Doorway),
 }
 
 /// That every step of the road was passed, and for what.
 #[derive(Debug)]
 pub(crate) struct Permit {
     head: Head,
-    route: Arc<Route>,
-    target: Arc<Target>,
+    matched: Matched,
+    target: Destination,
     scope: Scope,
+}
+
+/// What of the catalogue a request is.
+#[derive(Clone, Debug)]
+pub(crate) enum Matched {
+    /// A route.
+    Route(Arc<Route>),
+    /// A method of MCP.
+    Method(Arc<Call>),
+    /// A tool, and whether it is let through though it is not verified as the environment wants.
+    Tool {
+        /// Which.
+        tool: Arc<Tool>,
+        /// Only in `dev`.
+        unverified: bool,
+        /// By the assessments that count now.
+        tier: Option<Tier>,
+    },
+}
+
+impl Matched {
+    /// What is decided.
+    pub(crate) fn call(&self) -> &Arc<Call> {
+        match self {
+            Self::Route(route) => &route.call,
+            Self::Method(call) => call,
+            Self::Tool { tool, .. } => &tool.call,
+        }
+    }
+}
+
+/// Where a permitted request goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Destination {
+    /// Over HTTP.
+    Http(Arc<Target>),
+    /// To a program's standard input.
+    Program(Arc<Stdio>),
 }
 
 /// Passes a request through every step, or says which one denied. `known` is what the decision's record
@@ -66,6 +105,9 @@ pub(crate) fn authorise(
             _ => Err(not_in_catalogue().into()),
         };
     }
+    if let Some(doorway) = Doorway::of(live, &head.path) {
+        return Ok(Cleared::Mcp(doorway.with(live, head)));
+    }
     let Some(route) = live
         .config()
         .catalogue
@@ -76,21 +118,48 @@ pub(crate) fn authorise(
     let Some(target) = live.target(&route.call.upstream) else {
         return Err(not_in_catalogue().into());
     };
-    let scope = match weigh(route, peer) {
-        Ok(scope) => scope,
-        Err(denial) => {
-            return Err(Refusal {
-                denial,
-                route: Some(Arc::clone(route)),
-            });
-        }
-    };
-    Ok(Cleared::Call(Permit {
-        head,
-        route: Arc::clone(route),
-        target,
-        scope,
-    }))
+    let matched = Matched::Route(Arc::clone(route));
+    grant(head, matched, Destination::Http(target), peer).map(Cleared::Call)
+}
+
+/// Passes a call of MCP through the steps that need its body, or says which one denied. What changed
+/// while the body was read is asked again right before it is sent.
+///
+/// # Errors
+/// [`Refusal`], with what it is of the catalogue as soon as that was known.
+pub(crate) fn authorise_mcp(
+    live: &Live,
+    (peer, known): (&Peer, Standing),
+    registry: &Registry,
+    (doorway, asks): (Doorway, Asks<'_>),
+) -> Result<Permit, Refusal> {
+    fresh(registry)?;
+    standing(registry, peer, known)?;
+    let rights = |call: &Call| weigh(call, peer).is_ok();
+    let matched = asks.find(live, &doorway, registry.now(), rights)?;
+    let (head, target) = doorway.leave(live).ok_or_else(not_in_catalogue)?;
+    grant(head, matched, target, peer)
+}
+
+/// The last steps, and the only place where a permit is made.
+fn grant(
+    head: Head,
+    matched: Matched,
+    target: Destination,
+    peer: &Peer,
+) -> Result<Permit, Refusal> {
+    match weigh(matched.call(), peer) {
+        Ok(scope) => Ok(Permit {
+            head,
+            matched,
+            target,
+            scope,
+        }),
+        Err(denial) => Err(Refusal {
+            denial,
+            matched: Some(matched),
+        }),
+    }
 }
 
 /// Whether the only thing that stands against a request so far is that its certificate was not
@@ -103,15 +172,21 @@ impl Permit {
     /// See [`Recheck::still_valid`].
     pub(crate) fn recheck(&self) -> Recheck {
         Recheck {
-            route: Arc::clone(&self.route),
+            call: Arc::clone(self.matched.call()),
         }
     }
 
-    pub(crate) fn route(&self) -> &Arc<Route> {
-        &self.route
+    /// What it is of the catalogue.
+    pub(crate) fn matched(&self) -> &Matched {
+        &self.matched
     }
 
-    pub(crate) fn target(&self) -> &Arc<Target> {
+    /// What was decided.
+    pub(crate) fn call(&self) -> &Arc<Call> {
+        self.matched.call()
+    }
+
+    pub(crate) fn target(&self) -> &Destination {
         &self.target
     }
 
@@ -133,7 +208,7 @@ impl Permit {
 /// What has to be asked again of a permit that was given up for its request.
 #[derive(Debug)]
 pub(crate) struct Recheck {
-    route: Arc<Route>,
+    call: Arc<Call>,
 }
 
 impl Recheck {
@@ -152,7 +227,7 @@ impl Recheck {
         fresh(registry)?;
         standing(registry, peer, known)?;
         if peer.restriction().is_some() {
-            weigh(&self.route, peer)?;
+            weigh(&self.call, peer)?;
         }
         Ok(StillValid { session })
     }
@@ -204,14 +279,14 @@ fn fresh(registry: &Registry) -> Result<(), Denial> {
         .map_err(|reason| Denial::new(Rule::Stale, reason.to_string()))
 }
 
-fn weigh(route: &Route, peer: &Peer) -> Result<Scope, Denial> {
+fn weigh(call: &Call, peer: &Peer) -> Result<Scope, Denial> {
     let restriction = peer.restriction();
     let rights = CallerRights {
         scopes: peer.scopes(),
         trust: peer.trust(),
         restriction: restriction.as_deref(),
     };
-    match judge(&route.call, &rights) {
+    match judge(call, &rights) {
         Judgement::Allow(proof) => Ok(proof.scope().clone()),
         Judgement::Deny { rule, detail } => Err(Denial::new(rule, detail)),
     }
@@ -256,15 +331,15 @@ impl Denial {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) denial: Denial,
-    /// The route, once it was known.
-    pub(crate) route: Option<Arc<Route>>,
+    /// What it is of the catalogue, once that was known.
+    pub(crate) matched: Option<Matched>,
 }
 
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         Self {
             denial,
-            route: None,
+            matched: None,
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use self::opening::OpeningError;
 pub(crate) use self::opening::inspect;
+use crate::approvals;
 use crate::config::{Config, ConfigErrors, RevocationMode};
 use crate::credentials::{Credentials, CredentialsError};
 use crate::crl::CrlFollower;
@@ -44,6 +45,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let config = Config::load(path)?;
     let credentials =
         Credentials::load(&config.identity_dir, &config.environment, Timestamp::now())?;
+    let config = approvals::admit(config, &credentials.anchor)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -71,6 +73,7 @@ async fn serve(path: &Path, config: Config, credentials: Credentials) -> Result<
         tracing::info!("stopping: running requests may end");
         server.drain().await;
     }
+    enforcer.live.load_full().leave(None).await;
     control.end(&enforcer.registry).await;
     enforcer.close().await
 }
@@ -283,7 +286,10 @@ impl Apply for Swap {
         opening::announce_changed(&self.log, &old, &setting.credentials)
             .await
             .map_err(|error| error.to_string())?;
-        self.live.store(Arc::new(live));
+        let live = live.after(&self.live.load());
+        let live = Arc::new(live);
+        let before = self.live.swap(Arc::clone(&live));
+        tokio::spawn(async move { before.leave(Some(&live)).await });
         self.settings.replace(setting);
         Ok(())
     }

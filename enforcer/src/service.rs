@@ -3,8 +3,10 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentca_auditlog::log::Staged;
+use agentca_auditlog::sse::Event;
 use agentca_identity::crypto::sha256;
 use agentca_policy::Rule;
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::answer::{AnswerBody, Reply, Seal, SealError, is_bodyless, seal_open};
+use crate::answer::{AnswerBody, OpenBody, Reply, Seal, SealError, is_bodyless, seal_open};
 use crate::body::{self, StreamedRequest, Upload};
 use crate::durable::Blocked;
 use crate::forward::{Answered, ForwardFailure, forward};
@@ -20,12 +22,13 @@ use crate::gate::{Call, Protocol};
 use crate::head::{Asked, Head, HeadRules};
 use crate::head_scan::Shape;
 use crate::live::Live;
+use crate::mcp::{EventBody, Expected, Passage, Seen, Source as Messages};
 use crate::record::{Ended, Ledger, LedgerError, Outcome};
-use crate::road::{self, Cleared, Denial, Permit, authorise};
+use crate::road::{self, Cleared, Denial, Destination, Matched, Permit, authorise};
 use crate::session::Session;
 use crate::shares::Reserved;
 use crate::stream::{Source, StreamBody};
-use crate::upstream::{Outbound, Target, UpstreamError};
+use crate::upstream::{Link, Outbound, Target, UpstreamError};
 use crate::well_known::WellKnown;
 
 /// Answers every request of a connection.
@@ -96,9 +99,10 @@ async fn answer(
     match authorise(registry, &turn.live, (peer, known), head) {
         Ok(Cleared::Call(permit)) => turn.call(permit).await,
         Ok(Cleared::WellKnown(document)) => turn.well_known(document).await,
+        Ok(Cleared::Mcp(doorway)) => Box::pin(turn.mcp(doorway)).await,
         Err(refusal) => {
-            if let Some(route) = refusal.route {
-                turn.ledger.on_route(route);
+            if let Some(matched) = refusal.matched {
+                turn.ledger.on_match(matched);
             }
             turn.deny(&refusal.denial).await
         }
@@ -106,22 +110,22 @@ async fn answer(
 }
 
 /// One request being answered. Its steps borrow it: moving it costs more than most of them.
-struct Turn {
-    session: Rc<Session>,
-    live: Arc<Live>,
-    asked: Asked,
-    ledger: Ledger,
+pub(crate) struct Turn {
+    pub(crate) session: Rc<Session>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) asked: Asked,
+    pub(crate) ledger: Ledger,
     /// `None` once it was handed over to be streamed.
-    body: Option<Incoming>,
+    pub(crate) body: Option<Incoming>,
     /// The body, once it was handed over.
     upload: Option<Rc<Upload>>,
     /// For the body that was read.
-    room: Option<Reserved>,
+    pub(crate) room: Option<Reserved>,
     /// `None` once it was handed over to the answer.
     call: Option<Call>,
 }
 
-type Given = Result<Response<AnswerBody>, Abandoned>;
+pub(crate) type Given = Result<Response<AnswerBody>, Abandoned>;
 
 impl Turn {
     fn begin(
@@ -172,7 +176,7 @@ impl Turn {
         })
     }
 
-    async fn deny(&mut self, denial: &Denial) -> Given {
+    pub(crate) async fn deny(&mut self, denial: &Denial) -> Given {
         let reply = Reply::problem(&self.asked.method, denial);
         self.give(reply, Told::Denied(denial)).await
     }
@@ -203,11 +207,14 @@ impl Turn {
             Ok(outbound) => outbound,
             Err(denial) => return self.deny(&denial).await,
         };
-        if permit.route().call.risk.recorded_before_forwarding() {
+        if permit.call().risk.recorded_before_forwarding() {
             let decided = self.ledger.decide()?;
             self.session.worker.durability.wait(decided.index).await?;
         }
-        let target = Arc::clone(permit.target());
+        let Destination::Http(target) = permit.target().clone() else {
+            let error = UpstreamError::Unusable("a route cannot lead to a program");
+            return self.upstream_failed(&error).await;
+        };
         let request_id = self.ledger.request_id();
         self.ledger.sent();
         let own;
@@ -219,7 +226,8 @@ impl Turn {
             }
         };
         let (session, live) = (&self.session, &self.live);
-        match forward(session, live, permit, outbound, request_id, timer).await {
+        let pause = live.config().limits.upstream_timeout;
+        match forward(session, live, permit, outbound, request_id, (timer, pause)).await {
             Ok(answered) => self.pass_on(answered, target).await,
             Err(ForwardFailure::Denied(denial, status_number)) => {
                 self.ledger.judged_at(status_number);
@@ -249,7 +257,7 @@ impl Turn {
         // its digest never checked.
         let streams = !matches!(permit.head().method, Method::GET | Method::HEAD);
         if streams
-            && permit.route().stream_request
+            && matches!(permit.matched(), Matched::Route(route) if route.stream_request)
             && let Some(body) = self.body.take()
         {
             let upload = Upload::new(timers.timer(), limits.upstream_timeout);
@@ -336,7 +344,7 @@ impl Turn {
         )))
     }
 
-    async fn upstream_failed(&mut self, error: &UpstreamError) -> Given {
+    pub(crate) async fn upstream_failed(&mut self, error: &UpstreamError) -> Given {
         // By the cut itself: the ledger's drop says why.
         if self.session.is_cut() {
             return Err(Abandoned::Cut);
@@ -350,23 +358,33 @@ impl Turn {
             UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
             _ => denial,
         };
-        if let Some(route) = self.ledger.route() {
-            let url = self.live.target(&route.call.upstream);
-            let url = url.map(|target| format!("http://{}", target.authority));
-            tracing::warn!(
-                upstream = &*route.call.upstream,
-                url = url.unwrap_or_default(),
-                route = route.call.name,
-                error = error as &dyn std::error::Error,
-                "the upstream failed"
-            );
-        }
+        self.say_failed(error);
         let reply = Reply::problem(&self.asked.method, &denial);
         self.give(reply, Told::Failed(&denial.detail)).await
     }
 
+    pub(crate) fn say_failed(&self, error: &UpstreamError) {
+        let Some(matched) = self.ledger.matched() else {
+            return;
+        };
+        let call = matched.call();
+        let url = self.live.target(&call.upstream);
+        let url = url.map(|target| format!("http://{}", target.authority));
+        tracing::warn!(
+            upstream = &*call.upstream,
+            url = url.unwrap_or_default(),
+            call = call.name,
+            error = error as &dyn std::error::Error,
+            "the upstream failed"
+        );
+    }
+
     /// Records, signs while the disk syncs, and lets the answer go once its record is durable.
-    fn give(&mut self, reply: Reply, told: Told<'_>) -> impl Future<Output = Given> + use<> {
+    pub(crate) fn give(
+        &mut self,
+        reply: Reply,
+        told: Told<'_>,
+    ) -> impl Future<Output = Given> + use<> {
         let prepared = self.prepare(reply, told);
         let durability = Rc::clone(&self.session.worker.durability);
         async move {
@@ -413,9 +431,44 @@ impl Turn {
         let timer = self.session.worker.timers.after(pause);
         let ledger = self.ledger.hand_over();
         let body = StreamBody::new(source, timer, pause, ledger, (call, self.session.running()));
+        let body = OpenBody::Bytes(Box::new(body));
         let response = seal_open(&self.seal(staged), status, headers, body)?;
         self.session.worker.durability.wait(staged.index).await?;
         Ok(response)
+    }
+
+    /// Lets the head of a stream of messages go once the decision is durable.
+    pub(crate) async fn events(
+        &mut self,
+        ((first, source), expected, seen): ((Option<Event>, Messages), Expected, Arc<Seen>),
+        (status, headers): (StatusCode, HeaderMap),
+        pause: Duration,
+    ) -> Given {
+        let staged = self.ledger.decide()?;
+        self.ledger.streams(status.as_u16());
+        let call = self.call.take().ok_or(Abandoned::Answered)?;
+        let timer = self.session.worker.timers.after(pause);
+        let passage = Passage {
+            expected,
+            live: Arc::clone(&self.live),
+            session: Rc::clone(&self.session),
+            decision: staged.index,
+            seen,
+            seq: 0,
+        };
+        let ledger = self.ledger.hand_over();
+        let running = (call, self.session.running());
+        let body = EventBody::new((first, source), passage, (timer, pause), ledger, running);
+        let body = OpenBody::Events(Box::new(body));
+        let response = seal_open(&self.seal(staged), status, headers, body)?;
+        self.session.worker.durability.wait(staged.index).await?;
+        Ok(response)
+    }
+
+    /// Keeps the link of an answer that was read to its end.
+    pub(crate) fn put_back(&self, target: &Target, link: Link) {
+        let pool = &self.session.worker.pool;
+        pool.put_back(target, link, &self.live.upstream_limits());
     }
 
     fn seal(&self, staged: Staged) -> Seal<'_> {
@@ -454,7 +507,7 @@ enum Unverified {
 
 /// What an answer tells.
 #[derive(Clone, Copy)]
-enum Told<'a> {
+pub(crate) enum Told<'a> {
     /// What was asked for.
     Answered,
     /// That it is denied.

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 
 use self::wire::{Sending, Wire};
 use crate::road::StillValid;
+use crate::stdio::StdioError;
 use crate::timers::{TimedOut, Timer, Timers};
 
 /// Where requests go: one `[[upstream]]`, ready for use.
@@ -65,6 +66,9 @@ pub(crate) enum UpstreamError {
     /// The connection broke or the answer could not be read.
     #[error("the exchange failed")]
     Exchange(#[source] hyper::Error),
+    /// The program gave no answer.
+    #[error(transparent)]
+    Program(StdioError),
     /// The answer is none that may be passed on.
     #[error("{0}")]
     Unusable(&'static str),

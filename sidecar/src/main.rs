@@ -1,3 +1,7 @@
-//! `agentca-sidecar`.
+//! `agentca-sidecar`: reads arguments, runs, exits.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agentca_sidecar::cli::main()
+}

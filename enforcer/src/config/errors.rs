@@ -12,7 +12,7 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    pub(super) fn of(errors: Errors) -> Self {
+    pub(crate) fn of(errors: Errors) -> Self {
         Self { file: None, errors }
     }
 
@@ -23,6 +23,7 @@ impl ConfigErrors {
              in the source tree, is one)"
         );
         Self::of(vec![ConfigError {
+            file: None,
             key: "cannot be read".to_owned(),
             message,
         }])
@@ -43,13 +44,14 @@ impl ConfigErrors {
             .collect();
         let said = error.message().replace('\n', ", ");
         Self::of(vec![ConfigError {
+            file: None,
             key: format!("line {number}"),
             message: format!("`{}` is no TOML: {said}", shown.trim()),
         }])
     }
 
-    /// The same, each line beginning with the file.
-    pub(super) fn in_file(self, file: &Path) -> Self {
+    /// The same, each line beginning with the file, unless it is about another one.
+    pub(crate) fn in_file(self, file: &Path) -> Self {
         Self {
             file: Some(file.to_owned()),
             ..self
@@ -60,6 +62,12 @@ impl ConfigErrors {
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.errors.iter()
     }
+
+    /// Whether something is wrong with a file that the configuration names, not with itself.
+    #[must_use]
+    pub fn in_other_files(&self) -> bool {
+        self.errors.iter().any(|error| error.file.is_some())
+    }
 }
 
 impl fmt::Display for ConfigErrors {
@@ -68,7 +76,7 @@ impl fmt::Display for ConfigErrors {
             if index > 0 {
                 writeln!(f)?;
             }
-            if let Some(file) = &self.file {
+            if let Some(file) = error.file.as_ref().or(self.file.as_ref()) {
                 write!(f, "{}: ", file.display())?;
             }
             write!(f, "{error}")?;
@@ -83,10 +91,22 @@ impl std::error::Error for ConfigErrors {}
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct ConfigError {
+    /// The file, unless it is the configuration itself.
+    pub file: Option<PathBuf>,
     /// The key as in the file, list members by their place from 1: `route[2].scope`.
     pub key: String,
     /// What is wrong and what to write.
     pub message: String,
+}
+
+impl ConfigError {
+    /// The same about another file, unless it is about one already.
+    pub(super) fn in_file(self, file: &Path) -> Self {
+        Self {
+            file: self.file.or_else(|| Some(file.to_owned())),
+            ..self
+        }
+    }
 }
 
 /// Collects errors while values are taken one by one.
@@ -95,9 +115,23 @@ pub(super) type Errors = Vec<ConfigError>;
 /// Adds what is wrong with a key.
 pub(super) fn blame(errors: &mut Errors, key: impl Into<String>, message: impl ToString) {
     errors.push(ConfigError {
+        file: None,
         key: key.into(),
         message: message.to_string(),
     });
+}
+
+/// Adds what is wrong in another file.
+pub(super) fn blame_in(
+    errors: &mut Errors,
+    file: &Path,
+    key: impl Into<String>,
+    message: impl ToString,
+) {
+    blame(errors, key, message);
+    if let Some(error) = errors.last_mut() {
+        error.file = Some(file.to_owned());
+    }
 }
 
 /// The value, or none and its error noted.

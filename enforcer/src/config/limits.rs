@@ -37,6 +37,8 @@ pub struct Limits {
     /// Bodies of requests and answers that are held whole, over all calls, in bytes; one agent has at
     /// most half of it.
     pub buffered_max: usize,
+    /// A message of an MCP server, in bytes.
+    pub message_max: usize,
     /// Header fields of a request.
     pub headers_max: usize,
     /// Open client connections, over all threads.
@@ -65,6 +67,7 @@ impl Default for Limits {
             request_max: 1 << 20,
             buffer_max: 1 << 20,
             buffered_max: 256 << 20,
+            message_max: 8 << 20,
             headers_max: 100,
             max_connections: 16_384,
             max_agent_connections: 4_096,
@@ -99,6 +102,7 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
     let request_max = size("request_max", default.request_max, 0..=1 << 30);
     let buffer_max = size("buffer_max", default.buffer_max, 0..=1 << 30);
     let buffered_max = size("buffered_max", default.buffered_max, 0..=1 << 40);
+    let message_max = size("message_max", default.message_max, 1 << 10..=1 << 30);
     if buffered_max / 2 < request_max {
         let message = "must be at least twice `request_max`: one agent may fill half of it";
         blame(errors, "limits.buffered_max", message);
@@ -121,6 +125,7 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
         request_max,
         buffer_max,
         buffered_max,
+        message_max,
         headers_max: count("headers_max", default.headers_max, 8..=1_000),
         max_connections: count("max_connections", default.max_connections, 1..=10_000_000),
         max_agent_connections: count("max_agent_connections", agents, 1..=10_000_000),

@@ -13,6 +13,8 @@ pub struct McpOptions {
     pub shared: bool,
     /// In what form a denied `tools/call` is told.
     pub deny_as: DenyAs,
+    /// The longest that it may say nothing while a call runs.
+    pub timeout: Duration,
     /// How often its tools are listed to see whether they changed.
     pub watch: Duration,
 }
@@ -78,6 +80,7 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> RawMcp {
     let options = McpOptions {
         shared: section.flag(errors, "shared"),
         deny_as,
+        timeout: section.duration(errors, "timeout", TIMEOUT, range.clone()),
         watch: section.duration(errors, "watch", WATCH, range),
     };
     RawMcp { command, options }
@@ -98,4 +101,5 @@ fn read_environment(section: &mut Section, errors: &mut Errors) -> BTreeMap<Stri
 
 const MAX_PROCESSES: usize = 64;
 const IDLE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 const WATCH: Duration = Duration::from_secs(30);

@@ -1,17 +1,26 @@
 //! The file as it is written: every key on its own, of the type and in the range that belong there,
 //! defaults in place. What depends on other keys is checked after.
 
+use std::path::Path;
 use std::time::Duration;
 
-use agentca_policy::{Risk, RouteDecl};
-use serde::Deserialize;
-use serde::de::value::{Error, StrDeserializer};
 use toml::Table;
 
+use super::catalogue::{FileTables, RawCatalogue, ReadFile};
 use super::errors::{Errors, blame};
 use super::limits::{self, Limits};
 use super::mcp::{self, RawMcp};
 use super::section::{Elsewhere, Section};
+
+/// Where the text is from.
+pub(super) struct FilePlace<'a> {
+    /// None for a text without a file.
+    pub(super) file: Option<&'a Path>,
+    /// At which relative paths begin.
+    pub(super) base: &'a Path,
+    /// Reads what it names.
+    pub(super) read: ReadFile<'a>,
+}
 
 /// None stands for what is absent, or was noted as wrong.
 #[derive(Debug)]
@@ -27,8 +36,7 @@ pub(super) struct RawConfig {
     pub(super) crl_refresh: Duration,
     pub(super) threads: usize,
     pub(super) upstreams: Vec<RawUpstream>,
-    /// With their places from 1: what cannot be read is not among them.
-    pub(super) routes: Vec<(usize, RouteDecl)>,
+    pub(super) catalogue: RawCatalogue,
     pub(super) limits: Limits,
 }
 
@@ -44,7 +52,7 @@ pub(super) struct RawUpstream {
 }
 
 impl RawConfig {
-    pub(super) fn read(table: Table, errors: &mut Errors) -> Self {
+    pub(super) fn read(table: Table, place: &FilePlace<'_>, errors: &mut Errors) -> Self {
         let mut top = Section::new("", table);
         let environment = top.required(errors, "environment", "prod");
         let listen = top.required(errors, "listen", "127.0.0.1:8443");
@@ -59,7 +67,8 @@ impl RawConfig {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = top.count(errors, "threads", cores, 1..=MAX_THREADS);
         let upstreams = top.tables(errors, "upstream");
-        let routes = top.tables(errors, "route");
+        let names = top.texts(errors, "catalogue", "catalogue.toml");
+        let tables = FileTables::take(&mut top, errors);
         let mut limits = top.table(errors, "limits");
 
         let limits_read = limits::read(&mut limits, errors);
@@ -70,13 +79,13 @@ impl RawConfig {
                 read_upstream(format!("upstream[{number}]"), table, errors, &above)
             })
             .collect();
-        let routes = routes
-            .into_iter()
-            .filter_map(|(number, table)| {
-                let route = read_route(format!("route[{number}]"), table, errors, &above)?;
-                Some((number, route))
-            })
-            .collect();
+        let mut catalogue = RawCatalogue::default();
+        catalogue.read(tables, None, place.base, errors, &above);
+        if let Some(own) = place.file {
+            catalogue.read_pins(own, place.read, errors);
+        }
+        let names = names.unwrap_or_default();
+        catalogue.read_files(&names, place.base, place.read, errors, &above);
         let below = limits.keys().to_vec();
         limits.finish(errors, &above);
         top.finish(errors, &[("below `[limits]`", &below)]);
@@ -92,7 +101,7 @@ impl RawConfig {
             crl_refresh,
             threads,
             upstreams,
-            routes,
+            catalogue,
             limits: limits_read,
         }
     }
@@ -129,45 +138,6 @@ fn read_upstream(
     };
     section.finish(errors, elsewhere);
     RawUpstream { at, name, url, mcp }
-}
-
-fn read_route(
-    at: String,
-    table: Table,
-    errors: &mut Errors,
-    elsewhere: &[Elsewhere<'_>],
-) -> Option<RouteDecl> {
-    let mut section = Section::new(at, table);
-    let upstream = section.required(errors, "upstream", "payments");
-    let methods = section.texts(errors, "methods", "GET");
-    let path = section.required(errors, "path", "/v1/accounts/{id}");
-    let scope = section.required(errors, "scope", "payments:read");
-    let min_trust = section.required(errors, "min_trust", "L2");
-    let risk = section.required(errors, "risk", "read");
-    let risk = risk.and_then(|text| read_risk(&section.key("risk"), &text, errors));
-    let classification = section.text(errors, "classification", "personal-data");
-    let stream_request = section.flag(errors, "stream_request");
-    section.finish(errors, elsewhere);
-    Some(RouteDecl {
-        upstream: upstream?,
-        methods: methods?,
-        path: path?,
-        scope: scope?,
-        min_trust: min_trust?,
-        risk: risk?,
-        classification,
-        stream_request,
-    })
-}
-
-fn read_risk(key: &str, text: &str, errors: &mut Errors) -> Option<Risk> {
-    let risk = Risk::deserialize(StrDeserializer::<Error>::new(text));
-    let wrong = |_| {
-        let message =
-            format!("`{text}` is no risk: write read, write, destructive, execute or financial");
-        blame(errors, key, message);
-    };
-    risk.map_err(wrong).ok()
 }
 
 /// Where the authority is, for whoever has to be shown.

@@ -137,13 +137,20 @@ impl Section {
 
     /// `true` or `false`, the latter when absent.
     pub(super) fn flag(&mut self, errors: &mut Errors, name: &'static str) -> bool {
-        match self.take(name) {
-            None => false,
-            Some(Value::Boolean(flag)) => flag,
-            Some(other) => {
+        self.optional_flag(errors, name).unwrap_or_default()
+    }
+
+    /// `true` or `false`, when one of them is there.
+    pub(super) fn optional_flag(
+        &mut self,
+        errors: &mut Errors,
+        name: &'static str,
+    ) -> Option<bool> {
+        match self.take(name)? {
+            Value::Boolean(flag) => Some(flag),
+            other => {
                 let wanted = format!("`{name} = true` or `{name} = false`");
                 self.wrong_type(errors, name, &other, &wanted)
-                    .unwrap_or_default()
             }
         }
     }
@@ -254,16 +261,23 @@ impl Section {
 
     /// The table `[name]`, empty when absent.
     pub(super) fn table(&mut self, errors: &mut Errors, name: &'static str) -> Section {
-        let table = match self.take(name) {
-            None => Table::new(),
-            Some(Value::Table(table)) => table,
-            Some(other) => {
+        self.optional_table(errors, name)
+            .unwrap_or_else(|| Self::new(self.key(name), Table::new()))
+    }
+
+    /// The table `[name]`, when it is there.
+    pub(super) fn optional_table(
+        &mut self,
+        errors: &mut Errors,
+        name: &'static str,
+    ) -> Option<Section> {
+        match self.take(name)? {
+            Value::Table(table) => Some(Self::new(self.key(name), table)),
+            other => {
                 let wanted = format!("`[{name}]` on a line of its own, then its keys");
                 self.wrong_type(errors, name, &other, &wanted)
-                    .unwrap_or_default()
             }
-        };
-        Self::new(self.key(name), table)
+        }
     }
 
     /// Ends reading: every key that nobody asked for is unknown.

@@ -63,6 +63,10 @@ impl AgentPart {
         }
     }
 
+    pub(crate) fn grant(&self) -> u64 {
+        self.identity.grant
+    }
+
     pub(super) fn fields(&self) -> AgentFields<'_> {
         AgentFields {
             uri: &self.uri,

@@ -1,0 +1,411 @@
+//! The tables of the catalogue, which may stand in files of their own: `[[route]]`, `[[tool]]`,
+//! `[[method]]`, `[ceiling]`, `[[exception]]` and `[[assessor]]`.
+
+mod tables;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agentca_identity::crypto::PublicKey;
+use agentca_identity::name::Environment;
+use agentca_identity::pem;
+use agentca_identity::spiffe::SpiffeId;
+use agentca_policy::{
+    Admitted, Assessor, Assessors, CeilingDecl, ExceptionDecl, McpCatalogue, McpParts, McpTable,
+    MethodDecl, PinsError, PinsFile, RouteDecl, ToolDecl, UpstreamDecl,
+};
+use toml::Table;
+
+use super::errors::{ConfigError, ConfigErrors, Errors, blame, blame_in};
+use super::section::{Elsewhere, Section};
+
+/// How files beside the configuration are read.
+pub(super) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+/// Where a table stands.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// None for the configuration file itself.
+    pub(super) file: Option<Arc<Path>>,
+    /// Among its kind in that file, from 1.
+    pub(super) number: usize,
+}
+
+/// Tables of one kind, each with its place; those that cannot be read are not among them.
+#[derive(Debug)]
+pub(super) struct Tables<T> {
+    pub(super) decls: Vec<T>,
+    places: Vec<Place>,
+}
+
+impl<T> Default for Tables<T> {
+    fn default() -> Self {
+        Self {
+            decls: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+}
+
+impl<T> Tables<T> {
+    fn add(&mut self, file: Option<&Arc<Path>>, number: usize, decl: Option<T>) {
+        let Some(decl) = decl else { return };
+        self.decls.push(decl);
+        self.places.push(Place {
+            file: file.cloned(),
+            number,
+        });
+    }
+
+    pub(super) fn place(&self, index: usize) -> Option<&Place> {
+        self.places.get(index)
+    }
+}
+
+/// `[[assessor]]` as it is written.
+#[derive(Debug)]
+pub(super) struct AssessorDecl {
+    name: String,
+    public_key: Option<String>,
+    person: Option<String>,
+    /// The folder at which relative paths begin.
+    base: PathBuf,
+}
+
+/// What is written, of all files.
+#[derive(Debug, Default)]
+pub(super) struct RawCatalogue {
+    pub(super) routes: Tables<RouteDecl>,
+    pub(super) tools: Tables<ToolDecl>,
+    pub(super) methods: Tables<MethodDecl>,
+    exceptions: Tables<ExceptionDecl>,
+    assessors: Tables<AssessorDecl>,
+    ceiling: Tables<CeilingDecl>,
+    pins: Vec<(PathBuf, PinsFile)>,
+    /// What was read, and what would have been had it been there.
+    files: Vec<PathBuf>,
+}
+
+/// The tables of one file, before they are read: names that are asked for are known from then on.
+#[derive(Debug)]
+pub(super) struct FileTables {
+    routes: Vec<(usize, Table)>,
+    tools: Vec<(usize, Table)>,
+    methods: Vec<(usize, Table)>,
+    exceptions: Vec<(usize, Table)>,
+    assessors: Vec<(usize, Table)>,
+    ceiling: Option<Section>,
+}
+
+impl FileTables {
+    pub(super) fn take(top: &mut Section, errors: &mut Errors) -> Self {
+        Self {
+            routes: top.tables(errors, "route"),
+            tools: top.tables(errors, "tool"),
+            methods: top.tables(errors, "method"),
+            exceptions: top.tables(errors, "exception"),
+            assessors: top.tables(errors, "assessor"),
+            ceiling: top.optional_table(errors, "ceiling"),
+        }
+    }
+}
+
+impl RawCatalogue {
+    /// Adds the tables of one file.
+    pub(super) fn read(
+        &mut self,
+        tables: FileTables,
+        file: Option<&Arc<Path>>,
+        base: &Path,
+        errors: &mut Errors,
+        above: &[Elsewhere<'_>],
+    ) {
+        for (number, table) in tables.routes {
+            let section = Section::new(format!("route[{number}]"), table);
+            let route = tables::route(section, errors, above);
+            self.routes.add(file, number, route);
+        }
+        for (number, table) in tables.tools {
+            let section = Section::new(format!("tool[{number}]"), table);
+            let tool = tables::tool(section, errors, above);
+            self.tools.add(file, number, tool);
+        }
+        for (number, table) in tables.methods {
+            let section = Section::new(format!("method[{number}]"), table);
+            let method = tables::method(section, errors, above);
+            self.methods.add(file, number, method);
+        }
+        for (number, table) in tables.exceptions {
+            let section = Section::new(format!("exception[{number}]"), table);
+            let exception = tables::exception(section, errors, above);
+            self.exceptions.add(file, number, exception);
+        }
+        for (number, table) in tables.assessors {
+            let section = Section::new(format!("assessor[{number}]"), table);
+            let assessor = tables::assessor(section, base, errors, above);
+            self.assessors.add(file, number, assessor);
+        }
+        if let Some(section) = tables.ceiling {
+            if self.ceiling.decls.is_empty() {
+                let ceiling = tables::ceiling(section, errors, above);
+                self.ceiling.add(file, 1, Some(ceiling));
+            } else {
+                blame(
+                    errors,
+                    "ceiling",
+                    "is in another file too: keep one of them",
+                );
+            }
+        }
+    }
+
+    /// Adds files of the same tables, and the pins beside each.
+    pub(super) fn read_files(
+        &mut self,
+        names: &[String],
+        base: &Path,
+        read: ReadFile<'_>,
+        errors: &mut Errors,
+        above: &[Elsewhere<'_>],
+    ) {
+        for (number, name) in (1_usize..).zip(names) {
+            let path = base.join(name);
+            if self.files.contains(&path) {
+                blame(
+                    errors,
+                    format!("catalogue[{number}]"),
+                    format!("`{name}` appears twice"),
+                );
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                let message = format!("`{name}` does not end with `.toml`");
+                blame(errors, format!("catalogue[{number}]"), message);
+                continue;
+            }
+            self.files.push(path.clone());
+            let mut inner = Errors::new();
+            match read(&path) {
+                Ok(text) => self.read_file(&text, &path, &mut inner, above),
+                Err(error) => {
+                    let message = format!("{error}; it is named by `catalogue`");
+                    blame(&mut inner, "cannot be read", message);
+                }
+            }
+            errors.extend(inner.into_iter().map(|error| error.in_file(&path)));
+            self.read_pins(&path, read, errors);
+        }
+    }
+
+    fn read_file(&mut self, text: &str, path: &Path, errors: &mut Errors, above: &[Elsewhere<'_>]) {
+        let table = match toml::from_str(text) {
+            Ok(table) => table,
+            Err(error) => {
+                let syntax = ConfigErrors::syntax(text, &error);
+                errors.extend(syntax.iter().cloned());
+                return;
+            }
+        };
+        let mut top = Section::new("", table);
+        let tables = FileTables::take(&mut top, errors);
+        let base = path.parent().unwrap_or(Path::new(""));
+        self.read(tables, Some(&Arc::from(path)), base, errors, &[]);
+        let main = above.iter().map(|(_, keys)| (IN_THE_MAIN_FILE, *keys));
+        top.finish(errors, &main.collect::<Vec<_>>());
+    }
+
+    /// The pins beside a file of the catalogue, when they are there.
+    pub(super) fn read_pins(&mut self, beside: &Path, read: ReadFile<'_>, errors: &mut Errors) {
+        let path = pins_path(beside);
+        self.files.push(path.clone());
+        let parsed = match read(&path) {
+            Ok(text) => PinsFile::parse(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                blame_in(errors, &path, "cannot be read", error);
+                return;
+            }
+        };
+        match parsed {
+            Ok(file) => self.pins.push((path, file)),
+            Err(faults) => errors.extend(pins_errors(&path, faults)),
+        }
+    }
+
+    /// Checks all that can be without the root; what people signed does not count yet.
+    pub(super) fn compile(
+        self,
+        upstreams: Vec<UpstreamDecl>,
+        environment: &Environment,
+        read: ReadFile<'_>,
+        errors: &mut Errors,
+    ) -> Option<CompiledCatalogue> {
+        let mut files = self.files;
+        let assessors = check_assessors(&self.assessors, read, &mut files, errors);
+        let parts = CatalogueParts {
+            upstreams,
+            tools: self.tools,
+            methods: self.methods,
+            exceptions: self.exceptions,
+            ceiling: self.ceiling,
+            assessors,
+            pins: self.pins,
+            environment: environment.clone(),
+        };
+        let mut admitted = Admitted::default();
+        for (path, file) in &parts.pins {
+            if let Err(faults) = admitted.add_unsigned(file) {
+                errors.extend(pins_errors(path, faults));
+            }
+        }
+        match parts.compile(&admitted) {
+            Ok(catalogue) => Some(CompiledCatalogue {
+                catalogue,
+                parts,
+                files,
+            }),
+            Err(faults) => {
+                errors.extend(faults);
+                None
+            }
+        }
+    }
+}
+
+/// What came of all tables.
+#[derive(Debug)]
+pub(super) struct CompiledCatalogue {
+    pub(super) catalogue: McpCatalogue,
+    pub(super) parts: CatalogueParts,
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// What the catalogue of MCP servers is compiled from, again once statements can be verified.
+#[derive(Debug)]
+pub(crate) struct CatalogueParts {
+    upstreams: Vec<UpstreamDecl>,
+    tools: Tables<ToolDecl>,
+    methods: Tables<MethodDecl>,
+    exceptions: Tables<ExceptionDecl>,
+    /// One at most.
+    ceiling: Tables<CeilingDecl>,
+    pub(crate) assessors: Assessors,
+    pub(crate) pins: Vec<(PathBuf, PinsFile)>,
+    environment: Environment,
+}
+
+impl CatalogueParts {
+    /// The catalogue with the pins and assessments that count.
+    pub(crate) fn compile(&self, admitted: &Admitted) -> Result<McpCatalogue, Vec<ConfigError>> {
+        let parts = McpParts {
+            upstreams: &self.upstreams,
+            tools: &self.tools.decls,
+            methods: &self.methods.decls,
+            admitted,
+            ceiling: self.ceiling.decls.first(),
+            exceptions: &self.exceptions.decls,
+            environment: &self.environment,
+        };
+        let faults = match McpCatalogue::compile(&parts) {
+            Ok(catalogue) => return Ok(catalogue),
+            Err(faults) => faults,
+        };
+        let placed = faults.iter().map(|fault| {
+            let place = match fault.table {
+                McpTable::Tool => self.tools.place(fault.index),
+                McpTable::Method => self.methods.place(fault.index),
+                McpTable::Exception => self.exceptions.place(fault.index),
+                McpTable::Ceiling => self.ceiling.place(fault.index),
+            };
+            let mut fault = fault.clone();
+            if let Some(place) = place {
+                fault.index = place.number.saturating_sub(1);
+            }
+            ConfigError {
+                file: place.and_then(|place| place.file.as_deref().map(Path::to_owned)),
+                key: fault.key(),
+                message: fault.message,
+            }
+        });
+        Err(placed.collect())
+    }
+}
+
+/// `catalogue.toml` has its pins in `catalogue.pins.json`.
+#[must_use]
+pub fn pins_path(catalogue: &Path) -> PathBuf {
+    catalogue.with_extension("pins.json")
+}
+
+/// Errors of a pins file as those of a configuration.
+pub(crate) fn pins_errors(path: &Path, faults: Vec<PinsError>) -> Vec<ConfigError> {
+    let one = |fault: PinsError| ConfigError {
+        file: Some(path.to_owned()),
+        key: if fault.key.is_empty() {
+            "pins".to_owned()
+        } else {
+            fault.key
+        },
+        message: fault.message,
+    };
+    faults.into_iter().map(one).collect()
+}
+
+fn check_assessors(
+    tables: &Tables<AssessorDecl>,
+    read: ReadFile<'_>,
+    files: &mut Vec<PathBuf>,
+    errors: &mut Errors,
+) -> Assessors {
+    let mut assessors = Assessors::new();
+    for (decl, place) in tables.decls.iter().zip(&tables.places) {
+        let mut wrong = |field: &str, message: String| {
+            errors.push(ConfigError {
+                file: place.file.as_deref().map(Path::to_owned),
+                key: format!("assessor[{}].{field}", place.number),
+                message,
+            });
+        };
+        let assessor = match (&decl.public_key, &decl.person) {
+            (Some(name), None) => {
+                let path = decl.base.join(name);
+                files.push(path.clone());
+                read_key(&path, read)
+                    .map(Assessor::Key)
+                    .map_err(|error| ("public_key", format!("`{}`: {error}", path.display())))
+            }
+            (None, Some(person)) => match person.parse() {
+                Ok(id @ SpiffeId::Person { .. }) => Ok(Assessor::Person(id)),
+                _ => Err(("person", format!("`{person}` is not a person's SPIFFE id"))),
+            },
+            (Some(_), Some(_)) => Err((
+                "person",
+                "has no place beside `public_key`: keep one of them".to_owned(),
+            )),
+            (None, None) => Err((
+                "public_key",
+                "is missing: write it like `public_key = \"acme-labs.pem\"`, or `person`"
+                    .to_owned(),
+            )),
+        };
+        match assessor {
+            Err((field, message)) => wrong(field, message),
+            Ok(_) if assessors.contains_key(&decl.name) => {
+                wrong("name", format!("`{}` appears twice", decl.name));
+            }
+            Ok(assessor) => {
+                assessors.insert(decl.name.clone(), assessor);
+            }
+        }
+    }
+    assessors
+}
+
+fn read_key(path: &Path, read: ReadFile<'_>) -> Result<PublicKey, String> {
+    let text = read(path).map_err(|error| error.to_string())?;
+    let der = pem::decode("PUBLIC KEY", &text).map_err(|error| error.to_string())?;
+    PublicKey::from_spki_der(&der).map_err(|error| error.to_string())
+}
+
+const IN_THE_MAIN_FILE: &str = "in the configuration file, not in a file of the catalogue";

@@ -1,0 +1,81 @@
+//! Where MCP is spoken: `/mcp/<upstream>` for each server, `/mcp` for those that share it.
+
+use std::sync::Arc;
+
+use agentca_policy::{McpServer, NormalPath};
+use http::Uri;
+
+use crate::config::McpOptions;
+use crate::head::Head;
+use crate::live::Live;
+use crate::road::Destination;
+
+/// A request at an endpoint of MCP: its head was read, what it calls is not known yet.
+#[derive(Debug)]
+pub(crate) struct Doorway {
+    upstream: Arc<str>,
+    server: Option<Arc<McpServer>>,
+    options: McpOptions,
+    head: Head,
+}
+
+/// An endpoint that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    upstream: Arc<str>,
+    options: McpOptions,
+}
+
+impl Doorway {
+    /// The endpoint at a path.
+    pub(crate) fn of(live: &Live, path: &NormalPath) -> Option<Found> {
+        let name = path.path().strip_prefix("/mcp/")?;
+        if path.query().is_some() {
+            return None;
+        }
+        let (upstream, options) = live.mcp_upstream(name)?;
+        Some(Found { upstream, options })
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+
+    pub(crate) fn upstream(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
+    /// What the catalogue has of it.
+    pub(crate) fn server(&self) -> Option<&Arc<McpServer>> {
+        self.server.as_ref()
+    }
+
+    pub(crate) fn options(&self) -> &McpOptions {
+        &self.options
+    }
+
+    /// The head as it goes on, and where to.
+    pub(crate) fn leave(self, live: &Live) -> Option<(Head, Destination)> {
+        let (target, path) = live.destination(&self.upstream)?;
+        let mut head = self.head;
+        head.uri = Uri::try_from(&*path).ok()?;
+        Some((head, target))
+    }
+}
+
+impl Found {
+    /// With what asked for it.
+    pub(crate) fn with(self, live: &Live, head: Head) -> Doorway {
+        let server = live.config().mcp_catalogue.server(&self.upstream);
+        Doorway {
+            server: server.map(Arc::clone),
+            upstream: self.upstream,
+            options: self.options,
+            head,
+        }
+    }
+}

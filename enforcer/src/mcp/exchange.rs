@@ -1,0 +1,414 @@
+//! A permitted message on its way to its server, and what comes back.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentca_auditlog::sse::{Event, EventReader};
+use agentca_policy::Rule;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::denials;
+use super::events::{HttpEvents, Source};
+use super::program::{self, ProgramError, Sent, Speaker};
+use super::reply::{Expected, ServerMessage};
+use super::revision::SESSION_ID;
+use super::rpc::Message;
+use super::turn::Conversation;
+use crate::answer::Reply;
+use crate::config::DenyAs;
+use crate::forward::{Answered, ForwardFailure, forward};
+use crate::road::{Denial, Destination, Permit};
+use crate::service::{Given, Told, Turn};
+use crate::shares::Reserved;
+use crate::stdio::Stdio;
+use crate::timers::Timer;
+use crate::upstream::{Link, Outbound, Target, UpstreamError};
+
+/// What is known of a message and its answer.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    /// None for a session's stream and its end.
+    pub(super) message: Option<&'a Message>,
+    pub(super) expected: Expected,
+    pub(super) conversation: Conversation,
+    pub(super) deny_as: DenyAs,
+}
+
+/// How an answer goes on.
+enum Answer {
+    /// It is at hand.
+    Whole(Bytes, ServerMessage, Reserved),
+    /// It comes message by message; the first may have been read.
+    Events(Box<(Option<Event>, Source)>),
+}
+
+/// The head of an answer, and how it goes on.
+struct Arrived {
+    status: StatusCode,
+    headers: HeaderMap,
+    answer: Answer,
+}
+
+impl Turn {
+    /// Forwards what was permitted and passes on what comes back.
+    pub(super) async fn exchange(&mut self, permit: Permit, mut exchange: Exchange<'_>) -> Given {
+        if permit.call().risk.recorded_before_forwarding() {
+            let decided = self.ledger.decide()?;
+            self.session.worker.durability.wait(decided.index).await?;
+        }
+        let upstream = Arc::clone(&permit.call().upstream);
+        let pause = self.live.mcp_pause(&upstream);
+        let timer = self.session.worker.timers.timer();
+        self.ledger.sent();
+        let arrived = match permit.target().clone() {
+            Destination::Http(target) => {
+                self.through_http(permit, &target, &mut exchange, (&timer, pause))
+                    .await
+            }
+            Destination::Program(stdio) => {
+                self.through_pipes(&permit, &stdio, &mut exchange, (&timer, pause))
+                    .await
+            }
+        };
+        let sealed = arrived.and_then(|mut arrived| {
+            self.session_header(&mut arrived, &upstream, &exchange)
+                .map_err(UpstreamError::Unusable)?;
+            Ok(arrived)
+        });
+        let Arrived {
+            status,
+            headers,
+            answer,
+        } = match sealed {
+            Ok(arrived) => arrived,
+            Err(ForwardFailure::Denied(denial, status_number)) => {
+                self.ledger.judged_at(status_number);
+                return self.mcp_denied(denial, &exchange).await;
+            }
+            Err(ForwardFailure::Upstream(error)) => {
+                return self.mcp_failed(&error, &exchange).await;
+            }
+        };
+        match answer {
+            Answer::Whole(body, told, room) => {
+                if told.failed {
+                    self.ledger.failed(SAYS_IT_FAILED);
+                }
+                let reply = Reply::new(&self.asked.method, status, headers, body).within(room);
+                self.give(reply, Told::Answered).await
+            }
+            Answer::Events(source) => {
+                let seen = self.live.seen_tools().of(&upstream);
+                let head = (status, headers);
+                self.events((*source, exchange.expected, seen), head, pause)
+                    .await
+            }
+        }
+    }
+
+    /// To a server over HTTP.
+    async fn through_http(
+        &mut self,
+        permit: Permit,
+        target: &Target,
+        exchange: &mut Exchange<'_>,
+        waiting: (&Timer, Duration),
+    ) -> Result<Arrived, ForwardFailure> {
+        let request_id = self.ledger.request_id();
+        let bytes = exchange.message.map(|message| message.bytes().clone());
+        let outbound = Outbound::whole(bytes.unwrap_or_default());
+        let (session, live) = (&self.session, &self.live);
+        let answered = forward(session, live, permit, outbound, request_id, waiting).await?;
+        let Answered {
+            status,
+            headers,
+            body,
+            link,
+        } = answered;
+        let mut arrived = Arrived {
+            status,
+            headers,
+            answer: Answer::nothing(self.session.reserve()),
+        };
+        self.mcp_answer(&mut arrived, (link, body, target), exchange, waiting)
+            .await?;
+        Ok(arrived)
+    }
+
+    /// To a server that is a program.
+    async fn through_pipes(
+        &mut self,
+        permit: &Permit,
+        stdio: &Stdio,
+        exchange: &mut Exchange<'_>,
+        waiting: (&Timer, Duration),
+    ) -> Result<Arrived, ForwardFailure> {
+        let agent = self.session.peer.uri().to_string();
+        let session = exchange.conversation.session.as_ref();
+        let speaker = Speaker {
+            agent: &agent,
+            session: session.map(|session| session.id.as_str()),
+            fresh: self.session.worker.random(),
+        };
+        let known = self.session.peer.standing();
+        let registry = &self.session.worker.shared.registry;
+        let valid = permit
+            .recheck()
+            .still_valid(registry, &self.session, known)
+            .map_err(|denial| ForwardFailure::Denied(denial, known.status_number))?;
+        let gone = |error| match error {
+            ProgramError::NoSession => {
+                let denial = Denial::new(Rule::Session, error.to_string());
+                ForwardFailure::Denied(denial, known.status_number)
+            }
+            ProgramError::Process(error) => UpstreamError::Program(error).into(),
+        };
+        let mut arrived = Arrived {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            answer: Answer::nothing(self.session.reserve()),
+        };
+        let sent = match exchange.message {
+            Some(message) => program::send(stdio, &speaker, message, valid).await,
+            None if self.asked.method == Method::GET => program::listen(stdio, &speaker, valid)
+                .await
+                .map(|messages| Sent::Answers(messages, None)),
+            None => program::end(stdio, &speaker).map(|()| Sent::Ended),
+        };
+        match sent.map_err(gone)? {
+            Sent::Ended => {}
+            Sent::Taken => arrived.status = StatusCode::ACCEPTED,
+            Sent::Answers(messages, begun) => {
+                if let Some(id) = begun.and_then(|id| id.parse().ok()) {
+                    arrived.headers.insert(SESSION_ID, id);
+                }
+                let media = HeaderValue::from_static(EVENT_STREAM);
+                arrived.headers.insert(header::CONTENT_TYPE, media);
+                let source = Source::Program(messages);
+                self.mcp_events(&mut arrived, source, exchange, waiting)
+                    .await?;
+            }
+        }
+        Ok(arrived)
+    }
+
+    async fn mcp_denied(&mut self, denial: Denial, exchange: &Exchange<'_>) -> Given {
+        let Some(message) = exchange.message else {
+            return self.deny(&denial).await;
+        };
+        let revision = exchange.conversation.revision;
+        let refused = denials::denied(message, revision, exchange.deny_as, denial);
+        self.refuse(refused).await
+    }
+
+    async fn mcp_failed(&mut self, error: &UpstreamError, exchange: &Exchange<'_>) -> Given {
+        let Some(message) = exchange.message.filter(|_| !self.session.is_cut()) else {
+            return self.upstream_failed(error).await;
+        };
+        self.say_failed(error);
+        let denial = Denial::new(Rule::Upstream, error.to_string());
+        let denial = match error {
+            UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
+            _ => denial,
+        };
+        let revision = exchange.conversation.revision;
+        let told = denials::denied(message, revision, exchange.deny_as, denial);
+        self.give(*told.reply, Told::Failed(&told.denial.detail))
+            .await
+    }
+
+    /// Reads as much of an answer as has to be known before its head may leave.
+    async fn mcp_answer(
+        &self,
+        arrived: &mut Arrived,
+        (mut link, mut body, target): (Link, Incoming, &Target),
+        exchange: &mut Exchange<'_>,
+        waiting: (&Timer, Duration),
+    ) -> Result<(), UpstreamError> {
+        if arrived.headers.contains_key(header::CONTENT_ENCODING) {
+            return Err(UpstreamError::Unusable(
+                "the server encodes what nobody asked it to",
+            ));
+        }
+        let most = self.live.config().limits.message_max;
+        let media = media_type(&arrived.headers);
+        let succeeds = arrived.status.is_success();
+        if succeeds && media.as_deref() == Some(EVENT_STREAM) {
+            let reader = EventReader::new(most);
+            let source = Source::Http(Box::new(HttpEvents { link, body, reader }));
+            return self.mcp_events(arrived, source, exchange, waiting).await;
+        }
+        let (bytes, room) = self
+            .read_message((&mut link, &mut body), most, waiting)
+            .await?;
+        // What was read to its end can serve another call.
+        self.put_back(target, link);
+        let awaited = succeeds && exchange.expected.id.is_some();
+        let told = if media.as_deref() == Some(JSON) && !bytes.is_empty() {
+            told(&bytes, exchange)?
+        } else if awaited {
+            return Err(UpstreamError::Unusable("the server's answer is no JSON"));
+        } else {
+            ServerMessage::none()
+        };
+        arrived.answer = Answer::of(bytes, told, room);
+        Ok(())
+    }
+
+    /// Of a request's stream the first message is waited for: when it is the answer there is no stream.
+    async fn mcp_events(
+        &self,
+        arrived: &mut Arrived,
+        mut source: Source,
+        exchange: &mut Exchange<'_>,
+        (timer, pause): (&Timer, Duration),
+    ) -> Result<(), UpstreamError> {
+        let Some(message) = exchange.message.filter(|message| message.id().is_some()) else {
+            arrived.answer = Answer::Events(Box::new((None, source)));
+            return Ok(());
+        };
+        let settles = message.method() == "initialize";
+        loop {
+            timer.restart(pause);
+            let event = timer.limit(poll_fn(|cx| source.poll_event(cx))).await?;
+            let event = match event {
+                None => {
+                    return Err(UpstreamError::Unusable(
+                        "the server ended without an answer",
+                    ));
+                }
+                Some(event) => event.map_err(UpstreamError::Unusable)?,
+            };
+            let data = event.data.as_deref().filter(|data| !data.is_empty());
+            let Some(data) = data.filter(|data| settles || is_response(data)) else {
+                if settles {
+                    continue;
+                }
+                arrived.answer = Answer::Events(Box::new((Some(event), source)));
+                return Ok(());
+            };
+            let told = exchange
+                .expected
+                .read(data)
+                .map_err(UpstreamError::Unusable)?;
+            if told.is_answer {
+                let media = HeaderValue::from_static(JSON);
+                arrived.headers.insert(header::CONTENT_TYPE, media);
+                let bytes = Bytes::copy_from_slice(data.as_bytes());
+                arrived.answer = Answer::of(bytes, told, self.session.reserve());
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads one message whole, within what is held for all.
+    async fn read_message(
+        &self,
+        (link, body): (&mut Link, &mut Incoming),
+        most: usize,
+        (timer, pause): (&Timer, Duration),
+    ) -> Result<(Bytes, Reserved), UpstreamError> {
+        let in_all = self.live.config().limits.buffered_max;
+        let mut room = self.session.reserve();
+        let mut whole = BytesMut::new();
+        while !body.is_end_stream() {
+            timer.restart(pause);
+            let frame = timer.limit(poll_fn(|cx| link.poll_frame(body, cx))).await?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(UpstreamError::Exchange)?;
+            if let Ok(data) = frame.into_data() {
+                if whole.len() + data.len() > most {
+                    return Err(UpstreamError::Unusable("the server's message is too long"));
+                }
+                if !room.grow(data.len(), in_all) {
+                    return Err(UpstreamError::Unusable(
+                        "too much of other calls is held right now",
+                    ));
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok((whole.freeze(), room))
+    }
+
+    /// The server's session id, sealed for this agent.
+    fn session_header(
+        &self,
+        arrived: &mut Arrived,
+        upstream: &str,
+        exchange: &Exchange<'_>,
+    ) -> Result<(), &'static str> {
+        let headers = &mut arrived.headers;
+        let mut values = headers.get_all(SESSION_ID).iter();
+        let (Some(id), second) = (values.next(), values.next()) else {
+            return Ok(());
+        };
+        if second.is_some() {
+            return Err("the server gives two sessions");
+        }
+        let settled = match &arrived.answer {
+            Answer::Whole(_, told, _) => told.revision,
+            Answer::Events(_) => None,
+        };
+        let revision = settled.or(exchange.conversation.revision);
+        let Some(revision) = revision.filter(|revision| revision.has_sessions()) else {
+            headers.remove(SESSION_ID);
+            return Ok(());
+        };
+        let agent = self.session.peer.uri().to_string();
+        let holder = self.holder(upstream, &agent);
+        let id = id
+            .to_str()
+            .map_err(|_| "the server's session id cannot be read")?;
+        let sealed = self.live.sessions().seal(holder, revision, id);
+        let sealed = sealed.ok_or("the server's session id cannot be used")?;
+        headers.insert(SESSION_ID, sealed);
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn nothing(room: Reserved) -> Self {
+        Self::Whole(Bytes::new(), ServerMessage::none(), room)
+    }
+
+    /// What was read, or what was put in its place.
+    fn of(bytes: Bytes, mut told: ServerMessage, room: Reserved) -> Self {
+        let bytes = told.text.take().map_or(bytes, Bytes::from);
+        Self::Whole(bytes, told, room)
+    }
+}
+
+/// Reads the one message that an answer is.
+fn told(bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<ServerMessage, UpstreamError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| UpstreamError::Unusable("the server's answer is not UTF-8"))?;
+    let told = exchange
+        .expected
+        .read(text)
+        .map_err(UpstreamError::Unusable)?;
+    if told.is_answer {
+        Ok(told)
+    } else {
+        Err(UpstreamError::Unusable("the server does not answer"))
+    }
+}
+
+/// Whether a message could be an answer: then it is read as one.
+fn is_response(data: &str) -> bool {
+    super::members::Members::of(data).is_some_and(|members| members.raw("method").is_none())
+}
+
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let media = text.split(';').next().unwrap_or_default();
+    Some(media.trim().to_ascii_lowercase())
+}
+
+const JSON: &str = "application/json";
+const EVENT_STREAM: &str = "text/event-stream";
+const SAYS_IT_FAILED: &str = "the server says that it failed";

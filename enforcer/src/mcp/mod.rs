@@ -1,0 +1,31 @@
+//! MCP through the enforcer: agents calling tools.
+//!
+//! A request at an endpoint ([`doorway`]) is read whole and strictly ([`rpc`]), its head is held against
+//! it ([`revision`]), its session is opened ([`session`]), and what it asks for ([`asks`]) is looked up in
+//! the catalogue; then it is judged as every call is ([`crate::road`]) and forwarded as it was read
+//! ([`turn`]). What comes back is read as strictly ([`reply`]), lists are filtered ([`lists`]), streams
+//! are signed message by message ([`events`]), and a denial is told in MCP's own forms ([`denials`]).
+
+mod asks;
+mod denials;
+mod doorway;
+mod edit;
+mod events;
+mod exchange;
+mod lists;
+mod members;
+mod program;
+mod reply;
+mod revision;
+mod rpc;
+mod seen;
+mod session;
+mod turn;
+
+pub(crate) use self::asks::Asks;
+pub(crate) use self::doorway::Doorway;
+pub(crate) use self::events::{EventBody, Passage, Source};
+pub(crate) use self::lists::Pages;
+pub(crate) use self::reply::Expected;
+pub(crate) use self::seen::{Seen, SeenTools};
+pub(crate) use self::session::Sessions;

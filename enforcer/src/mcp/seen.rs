@@ -1,0 +1,115 @@
+//! The tools as their servers listed them last: what a call is held against.
+//!
+//! Whoever sees a list says so here: the watcher that asks by itself, and every list that passes. A
+//! tool that is not pinned as it was seen is withheld and denied from then on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+/// What was seen, by server.
+#[derive(Debug, Default)]
+pub(crate) struct SeenTools {
+    servers: Mutex<HashMap<Box<str>, Arc<Seen>>>,
+}
+
+/// The tools of one server.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    tools: ArcSwap<HashMap<Box<str>, [u8; 32]>>,
+    /// Grows with every change.
+    changes: AtomicU64,
+    /// Somebody has reason to think that they changed.
+    look: Notify,
+}
+
+impl Seen {
+    /// The digest of a tool's definition, if it was seen.
+    pub(crate) fn digest(&self, tool: &str) -> Option<[u8; 32]> {
+        self.tools.load().get(tool).copied()
+    }
+
+    /// Every tool there is.
+    pub(crate) fn replace(&self, tools: HashMap<Box<str>, [u8; 32]>) {
+        self.tools.store(Arc::new(tools));
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Tools of a page that passed: others stay. Gives whether anything is new.
+    pub(crate) fn note<'a>(&self, page: impl Iterator<Item = (&'a str, [u8; 32])> + Clone) -> bool {
+        let known = self.tools.load();
+        if page
+            .clone()
+            .all(|(name, digest)| known.get(name) == Some(&digest))
+        {
+            return false;
+        }
+        self.tools.rcu(|tools| {
+            let mut tools = HashMap::clone(tools);
+            tools.extend(page.clone().map(|(name, digest)| (name.into(), digest)));
+            tools
+        });
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// How often it changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Asks the watcher to look.
+    pub(crate) fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Until somebody asks for a look.
+    pub(crate) async fn asked(&self) {
+        self.look.notified().await;
+    }
+}
+
+impl SeenTools {
+    /// One server's.
+    pub(crate) fn of(&self, upstream: &str) -> Arc<Seen> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = servers.get(upstream) {
+            return Arc::clone(seen);
+        }
+        let seen = Arc::new(Seen {
+            tools: ArcSwap::default(),
+            changes: AtomicU64::new(0),
+            look: Notify::new(),
+        });
+        servers.insert(upstream.into(), Arc::clone(&seen));
+        seen
+    }
+
+    /// The digest of a tool's definition, if it was seen.
+    pub(crate) fn digest(&self, upstream: &str, tool: &str) -> Option<[u8; 32]> {
+        self.of(upstream).digest(tool)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_last_counts() {
+        let tools = SeenTools::default();
+        let seen = tools.of("payments");
+        assert_eq!(seen.digest("refund"), None);
+        assert!(seen.note([("refund", [1; 32]), ("list", [2; 32])].into_iter()));
+        assert!(!seen.note([("refund", [1; 32])].into_iter()));
+        assert!(seen.note([("refund", [3; 32])].into_iter()));
+        assert_eq!(tools.digest("payments", "refund"), Some([3; 32]));
+        assert_eq!(tools.digest("payments", "list"), Some([2; 32]));
+        assert_eq!(tools.digest("mail", "refund"), None);
+        seen.replace(HashMap::from([("list".into(), [2; 32])]));
+        assert_eq!(tools.digest("payments", "refund"), None);
+    }
+}

@@ -1,0 +1,424 @@
+//! One request of MCP, from its head to its answer.
+
+use std::sync::Arc;
+
+use agentca_identity::crypto::sha256;
+use agentca_policy::Rule;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::asks::Asks;
+use super::denials::{self, Told as Refused};
+use super::doorway::Doorway;
+use super::exchange::Exchange;
+use super::lists::{Filter, Judge, ToolJudge};
+use super::members::Members;
+use super::reply::{Answer, Expected};
+use super::revision::{
+    self, HeadRefusal, LAST_EVENT_ID, METHOD, NAME, PROTOCOL_VERSION, Revision, SESSION_ID,
+};
+use super::rpc::{Kind, Message};
+use super::session::{Holder, Opened};
+use crate::body;
+use crate::record::McpName;
+use crate::road::{Denial, Matched, Permit, authorise_mcp};
+use crate::service::{Given, Told, Turn};
+
+/// Which conversation a request is part of.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    /// None for `initialize`, which is about to settle it.
+    pub(super) revision: Option<Revision>,
+    pub(super) session: Option<Opened>,
+}
+
+impl Turn {
+    /// Answers a request at an endpoint of MCP.
+    pub(crate) async fn mcp(&mut self, doorway: Doorway) -> Given {
+        self.ledger.on_mcp(McpName {
+            upstream: Arc::clone(doorway.upstream()),
+            method: None,
+            name: None,
+        });
+        let head = doorway.head();
+        if let Err(denial) = own_origin(&head.headers, &self.asked.target_uri) {
+            return self.deny(&denial).await;
+        }
+        match head.method {
+            Method::POST => self.mcp_message(doorway).await,
+            Method::GET | Method::DELETE => self.mcp_session(doorway).await,
+            _ => self.deny(&no_method()).await,
+        }
+    }
+
+    /// POST: one message.
+    async fn mcp_message(&mut self, mut doorway: Doorway) -> Given {
+        let body = match self.mcp_body(&doorway).await {
+            Ok(body) => body,
+            Err(denial) => return self.deny(&denial).await,
+        };
+        let message = match Message::read(body) {
+            Ok(message) => message,
+            Err(refusal) => return self.refuse(denials::unreadable(refusal)).await,
+        };
+        self.ledger.on_mcp(name_of(doorway.upstream(), &message));
+        let conversation = match self.conversation(&doorway, &message) {
+            Ok(conversation) => conversation,
+            Err(refused) => return self.refuse(refused).await,
+        };
+        prepare(&mut doorway, &conversation);
+        let revision = conversation.revision;
+        let deny_as = doorway.options().deny_as;
+        let expected = self.expected(&doorway, &message, revision);
+        let asks = Asks::of(&message, revision);
+        let permit = match self.permit(doorway, asks) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                let refused = denials::denied(&message, revision, deny_as, denial);
+                return self.refuse(refused).await;
+            }
+        };
+        if let Err(refusal) = parameters(&permit, &message, revision) {
+            return self.refuse(denials::disagreeing(&message, refusal)).await;
+        }
+        let exchange = Exchange {
+            message: Some(&message),
+            expected,
+            conversation,
+            deny_as,
+        };
+        self.exchange(permit, exchange).await
+    }
+
+    /// GET opens a session's stream, DELETE ends the session.
+    async fn mcp_session(&mut self, mut doorway: Doorway) -> Given {
+        let conversation = match self.session_of(&doorway) {
+            Ok(conversation) => conversation,
+            Err(denial) => return self.deny(&denial).await,
+        };
+        prepare(&mut doorway, &conversation);
+        let head = doorway.head();
+        let (name, resumed) = match head.method {
+            Method::GET => ("events", head.headers.contains_key(LAST_EVENT_ID)),
+            _ => ("end", false),
+        };
+        let kind = match self.tool_filter(&doorway) {
+            Some(filter) if resumed => Answer::Resumed(filter),
+            _ => Answer::Plain,
+        };
+        let expected = Expected {
+            id: None,
+            kind,
+            server_asks: true,
+        };
+        let deny_as = doorway.options().deny_as;
+        match self.permit(doorway, Asks::Talk(name)) {
+            Ok(permit) => {
+                let exchange = Exchange {
+                    message: None,
+                    expected,
+                    conversation,
+                    deny_as,
+                };
+                self.exchange(permit, exchange).await
+            }
+            Err(denial) => self.deny(&denial).await,
+        }
+    }
+
+    pub(super) async fn refuse(&mut self, refused: Refused) -> Given {
+        let Refused { denial, reply } = refused;
+        self.give(*reply, Told::Denied(&denial)).await
+    }
+
+    /// Everything the head decides was decided: now the body is read.
+    async fn mcp_body(&mut self, doorway: &Doorway) -> Result<Bytes, Denial> {
+        let head = doorway.head();
+        if !is_json(&head.headers) {
+            let denial = Denial::new(Rule::Malformed, "Content-Type must be application/json");
+            return Err(denial.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        let limits = &self.live.config().limits;
+        body::refuse_length(head.length, limits.request_max)?;
+        let Some(incoming) = &mut self.body else {
+            return Ok(Bytes::new());
+        };
+        let timer = self.session.worker.timers.after(limits.body_timeout);
+        let mut room = self.session.reserve();
+        let held = (&mut room, limits.buffered_max);
+        let bytes = body::read_request(incoming, limits.request_max, &timer, held).await?;
+        self.room = Some(room);
+        let digest = sha256(&bytes);
+        body::check_digest(self.asked.content_digest.as_deref(), &digest)?;
+        self.ledger.request_body(&digest);
+        Ok(bytes)
+    }
+
+    fn conversation(&self, doorway: &Doorway, message: &Message) -> Result<Conversation, Refused> {
+        let headers = &doorway.head().headers;
+        let revision = match message.kind() {
+            Kind::Request(request) => revision::of_request(request, headers),
+            Kind::Notification { .. } | Kind::Response { .. } => revision::of_head(headers),
+        };
+        let revision = revision.map_err(|refusal| denials::disagreeing(message, refusal))?;
+        if revision.is_some_and(|revision| !revision.has_sessions()) {
+            return Ok(Conversation {
+                revision,
+                session: None,
+            });
+        }
+        let deny = |denial| denials::denied(message, revision, doorway.options().deny_as, denial);
+        if message.method() == "initialize" {
+            return Ok(Conversation {
+                revision: None,
+                session: None,
+            });
+        }
+        let session = self.opened(doorway).map_err(deny)?;
+        settle(revision, session).map_err(deny)
+    }
+
+    fn session_of(&self, doorway: &Doorway) -> Result<Conversation, Denial> {
+        let told = revision::of_head(&doorway.head().headers)
+            .map_err(|refusal| Denial::new(Rule::Malformed, refusal.detail))?;
+        if told.is_some_and(|revision| !revision.has_sessions()) {
+            return Err(no_method());
+        }
+        settle(told, self.opened(doorway)?)
+    }
+
+    /// The session that a request names, which must be its agent's own.
+    fn opened(&self, doorway: &Doorway) -> Result<Option<Opened>, Denial> {
+        let mut values = doorway.head().headers.get_all(SESSION_ID).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return match doorway.head().headers.contains_key(SESSION_ID) {
+                true => Err(Denial::new(Rule::Malformed, "Mcp-Session-Id is repeated")),
+                false => Ok(None),
+            };
+        };
+        let agent = self.session.peer.uri().to_string();
+        let holder = self.holder(doorway.upstream(), &agent);
+        let unknown = || {
+            let detail = "there is no such session of this agent: begin again with `initialize`";
+            Denial::new(Rule::Session, detail)
+        };
+        let opened = self.live.sessions().open(holder, value);
+        opened.map(Some).ok_or_else(unknown)
+    }
+
+    pub(super) fn holder<'a>(&self, upstream: &'a str, agent: &'a str) -> Holder<'a> {
+        Holder {
+            upstream,
+            agent,
+            grant: self.session.peer.grant(),
+        }
+    }
+
+    fn permit(&mut self, doorway: Doorway, asks: Asks<'_>) -> Result<Permit, Denial> {
+        let registry = &self.session.worker.shared.registry;
+        let peer = &self.session.peer;
+        let known = peer.standing();
+        self.ledger.judged_at(known.status_number);
+        match authorise_mcp(&self.live, (peer, known), registry, (doorway, asks)) {
+            Ok(permit) => {
+                self.ledger.on_permit(&permit);
+                Ok(permit)
+            }
+            Err(refusal) => {
+                if let Some(matched) = refusal.matched {
+                    self.ledger.on_match(matched);
+                }
+                Err(refusal.denial)
+            }
+        }
+    }
+
+    /// What is to be done with the answer.
+    fn expected(
+        &self,
+        doorway: &Doorway,
+        message: &Message,
+        revision: Option<Revision>,
+    ) -> Expected {
+        let all = |method: &str, member| {
+            let call = doorway.server().and_then(|server| server.method(method));
+            let any = call.is_some_and(|call| self.session.peer.rights().cover(call));
+            Answer::List(Filter {
+                member,
+                judge: Judge::All(any),
+            })
+        };
+        let kind = match message.method() {
+            "tools/call" => Answer::Tool,
+            "tools/list" => self
+                .tool_filter(doorway)
+                .map_or_else(|| all("", "tools"), Answer::List),
+            "resources/list" => all("resources/read", "resources"),
+            "resources/templates/list" => all("resources/read", "resourceTemplates"),
+            "prompts/list" => all("prompts/get", "prompts"),
+            "initialize" => Answer::Initialize,
+            "server/discover" => Answer::Discover,
+            _ => Answer::Plain,
+        };
+        Expected {
+            id: message.id().map(str::to_owned),
+            kind,
+            server_asks: revision.is_none_or(Revision::has_sessions),
+        }
+    }
+
+    fn tool_filter(&self, doorway: &Doorway) -> Option<Filter> {
+        let server = Arc::clone(doorway.server()?);
+        let upstream = doorway.upstream();
+        let rights = self.session.peer.rights();
+        let judge = ToolJudge {
+            seen: self.live.seen_tools().of(upstream),
+            pages: self.live.pages(upstream)?,
+            now: self.session.worker.shared.registry.now(),
+            rights,
+            server,
+            prefix: String::new(),
+        };
+        Some(Filter {
+            member: "tools",
+            judge: Judge::Tools(judge),
+        })
+    }
+}
+
+/// Of a session the revision that was settled, which the head may repeat.
+fn settle(told: Option<Revision>, session: Option<Opened>) -> Result<Conversation, Denial> {
+    let settled = session.as_ref().map(|session| session.revision);
+    let revision = match (told, settled) {
+        (Some(told), Some(settled)) if told != settled => {
+            let detail = "MCP-Protocol-Version is not what the session settled on";
+            return Err(Denial::new(Rule::Malformed, detail));
+        }
+        (None, None) => {
+            let detail =
+                "MCP-Protocol-Version is missing, and there is no session that would say it";
+            return Err(Denial::new(Rule::Malformed, detail));
+        }
+        (told, settled) => settled.or(told),
+    };
+    Ok(Conversation { revision, session })
+}
+
+/// Leaves of the head what the server is to see: its own session id, and of what repeats the body
+/// only what was held against it.
+fn prepare(doorway: &mut Doorway, conversation: &Conversation) {
+    let headers = &mut doorway.head_mut().headers;
+    for name in [header::ACCEPT_ENCODING, header::ORIGIN] {
+        headers.remove(name);
+    }
+    headers.remove(SESSION_ID);
+    let modern = conversation
+        .revision
+        .is_some_and(|revision| !revision.has_sessions());
+    if modern {
+        headers.remove(LAST_EVENT_ID);
+        return;
+    }
+    let repeated: Vec<_> = headers
+        .keys()
+        .filter(|name| [METHOD, NAME].contains(name) || name.as_str().starts_with("mcp-param-"))
+        .cloned()
+        .collect();
+    for name in repeated {
+        headers.remove(name);
+    }
+    if let Some(session) = &conversation.session
+        && let Ok(id) = session.id.parse()
+    {
+        headers.insert(SESSION_ID, id);
+    }
+    if let Some(revision) = conversation.revision {
+        let version = http::HeaderValue::from_static(revision.as_str());
+        headers.insert(PROTOCOL_VERSION, version);
+    }
+}
+
+/// Holds `Mcp-Param-*` against the arguments, where the tool that was pinned declares them.
+fn parameters(
+    permit: &Permit,
+    message: &Message,
+    revision: Option<Revision>,
+) -> Result<(), HeadRefusal> {
+    let modern = revision.is_some_and(|revision| !revision.has_sessions());
+    let (Matched::Tool { tool, .. }, Kind::Request(request)) = (permit.matched(), message.kind())
+    else {
+        return Ok(());
+    };
+    let declared = tool.pinned.as_ref().map_or(&[][..], |pin| &pin.headers);
+    if !modern || declared.is_empty() {
+        return Ok(());
+    }
+    let arguments = request.params.arguments.as_ref();
+    let arguments = arguments.map_or("{}", |range| message.slice(range));
+    let values = declared
+        .iter()
+        .map(|parameter| (&*parameter.header, value_at(arguments, &parameter.path)));
+    revision::parameters(&permit.head().headers, values)
+}
+
+/// An argument as a field says it: text as it is meant, numbers and truth as they stand.
+fn value_at(arguments: &str, path: &[String]) -> Option<String> {
+    let (last, above) = path.split_last()?;
+    let mut members = Members::of(arguments)?;
+    for name in above {
+        members = members.members(name)?;
+    }
+    let raw = members.raw(last).filter(|raw| *raw != "null")?;
+    Some(super::members::text(raw).unwrap_or_else(|| raw.to_owned()))
+}
+
+fn name_of(upstream: &Arc<str>, message: &Message) -> McpName {
+    let name = match message.kind() {
+        Kind::Request(request) if request.method == "tools/call" => request.params.name.as_deref(),
+        _ => None,
+    };
+    let plain = |name: &&str| {
+        (1..=128).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    McpName {
+        upstream: Arc::clone(upstream),
+        method: Some(message.method().to_owned()),
+        name: name
+            .filter(plain)
+            .map(|name| format!("mcp:{upstream}:{name}")),
+    }
+}
+
+/// No page of another origin may speak for an agent (MCP, Streamable HTTP, security warning).
+fn own_origin(headers: &HeaderMap, target: &str) -> Result<(), Denial> {
+    let own = target.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    let foreign = headers
+        .get_all(header::ORIGIN)
+        .iter()
+        .any(|origin| !origin.as_bytes().eq_ignore_ascii_case(own.as_bytes()));
+    if foreign {
+        return Err(Denial::new(Rule::Origin, "Origin is not this enforcer's"));
+    }
+    Ok(())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    value.to_str().is_ok_and(|text| {
+        let (media, parameters) = text.split_once(';').unwrap_or((text, ""));
+        let parameters = parameters.trim();
+        media.trim().eq_ignore_ascii_case("application/json")
+            && (parameters.is_empty() || parameters.eq_ignore_ascii_case("charset=utf-8"))
+    })
+}
+
+fn no_method() -> Denial {
+    Denial::new(Rule::Malformed, "MCP is spoken by POST here")
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+}

@@ -1,0 +1,148 @@
+//! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 could not reach.
+
+mod connect;
+mod failure;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use failure::Failure;
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    // Usage errors, `--help` and `--version` end here.
+    let Arguments { json, command } = Arguments::parse();
+    let outcome = start_logging(json).and_then(|()| run(command));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody to tell is no reason to end otherwise.
+            let _unheard = writeln!(std::io::stderr(), "{NAME}: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Connect(arguments) => wait(connect::run(*arguments)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
+        }
+    }
+}
+
+/// One thread does it all: a bridge shall cost its machine next to nothing.
+fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::refused(format!("could not start: {e}")))?;
+    let outcome = runtime.block_on(command);
+    // A thread that waits for standard input must not keep the program.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The agent's companion: a bridge from plain MCP clients to an enforcer
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Write log lines as JSON, one object a line; AGENTCA_LOG sets what is logged
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Connect(Box<connect::ConnectArguments>),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Log lines go to standard error, whatever the command: standard output may be a protocol's.
+fn start_logging(json: bool) -> Result<(), Failure> {
+    let set = std::env::var(LOG).ok();
+    let text = set.as_deref().filter(|text| !text.is_empty());
+    let filter = EnvFilter::try_new(text.unwrap_or("info")).map_err(|error| {
+        Failure::usage(format!(
+            "{LOG}: {error}; write it like info, or agentca_sidecar=debug"
+        ))
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json {
+        lines.json().init();
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+    Ok(())
+}
+
+/// The environment variable that says what is logged, the same for every program of ours.
+const LOG: &str = "AGENTCA_LOG";
+const NAME: &str = "agentca-sidecar";
+
+const EXAMPLES: &str = "\
+Examples:
+  agentca issue support-01 --owner alice@example.org --scope 'mcp:payments:*' --trust L2 --out ./support-01
+  agentca-sidecar connect --stdio https://localhost:8443/mcp/payments --credentials ./support-01
+  agentca-sidecar connect --http 127.0.0.1:7900 https://localhost:8443/mcp/payments \\
+      --credentials ./support-01
+
+Environment:
+  AGENTCA_LOG  what is logged to standard error: error, warn, info (the default), debug
+
+Exit codes: 0 done, 1 refused or failed, 2 usage, 3 could not reach.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  agentca-sidecar completions bash > ~/.local/share/bash-completion/completions/agentca-sidecar
+  agentca-sidecar completions fish > ~/.config/fish/completions/agentca-sidecar.fish";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn one_way_in_is_asked_for() {
+        let parse = |more: &[&str]| {
+            let fixed = [
+                NAME,
+                "connect",
+                "https://localhost:8443/mcp/a",
+                "--credentials",
+                "./a",
+            ];
+            Arguments::try_parse_from(fixed.iter().chain(more)).map(drop)
+        };
+        parse(&["--stdio"]).unwrap();
+        parse(&["--http", "127.0.0.1:7900"]).unwrap();
+        parse(&["--http", "127.0.0.1:7900", "--verify", "warn"]).unwrap();
+        for wrong in [
+            &[][..],
+            &["--stdio", "--http", "127.0.0.1:7900"],
+            &["--http", "0.0.0.0:7900"],
+            &["--stdio", "--verify", "maybe"],
+        ] {
+            parse(wrong).unwrap_err();
+        }
+    }
+}

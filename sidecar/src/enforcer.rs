@@ -1,0 +1,429 @@
+//! The enforcer as we see it: a request goes in, an answer that was verified comes out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agentca_identity::crypto;
+use agentca_identity::time::Timestamp;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use crate::events::{Events, StreamCheck};
+use crate::holder::Holder;
+use crate::link::{Body, BoxError, Link, LinkError, Peer};
+use crate::outcome;
+use crate::signers::{self, Signers};
+use crate::url::EnforcerUrl;
+use crate::verify::{self, Asked, Parties, Promised, Unverified, Verified, Verify};
+
+/// What a client may take, and what an answer may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of one message, either way.
+    pub(crate) message: usize,
+    /// Requests at one time.
+    pub(crate) concurrent: usize,
+    /// From a request to the head of its answer.
+    pub(crate) answer: Duration,
+}
+
+/// The connections to one enforcer, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Enforcer {
+    pub(crate) url: EnforcerUrl,
+    pub(crate) holder: Holder,
+    pub(crate) verify: Verify,
+    pub(crate) limits: Limits,
+    idle: Mutex<Vec<Link>>,
+    signers: Signers,
+}
+
+/// A request; `path` is the enforcer's.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+}
+
+/// An answer that may be passed on.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content: Content,
+}
+
+/// Its body.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// Server-sent events, as they come.
+    Events(Box<Events>),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the request is not one that HTTP can carry: {0}")]
+    Request(#[from] http::Error),
+    #[error("the message can't be sent: {0}")]
+    Field(String),
+    #[error("the answer has more than {0} bytes; `--max-message` allows more")]
+    TooLong(usize),
+    #[error("the answer broke off: {0}")]
+    BrokeOff(String),
+    #[error("the enforcer's answer was refused: {0}")]
+    Unverified(#[from] Unverified),
+}
+
+impl AskError {
+    /// What a client is told: a status and a kind.
+    pub(crate) fn told(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Link(LinkError::TimedOut { .. }) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            Self::Link(LinkError::Holder(_)) => (StatusCode::BAD_GATEWAY, "credentials"),
+            Self::Link(_) => (StatusCode::BAD_GATEWAY, "enforcer"),
+            Self::Request(_) | Self::Field(_) => (StatusCode::BAD_REQUEST, "request"),
+            Self::TooLong(_) => (StatusCode::BAD_GATEWAY, "too-long"),
+            Self::BrokeOff(_) => (StatusCode::BAD_GATEWAY, "broke-off"),
+            Self::Unverified(_) => (StatusCode::BAD_GATEWAY, "unverified"),
+        }
+    }
+}
+
+impl Enforcer {
+    /// Nothing is connected yet.
+    pub(crate) fn new(url: EnforcerUrl, holder: Holder, verify: Verify, limits: Limits) -> Self {
+        Self {
+            url,
+            holder,
+            verify,
+            limits,
+            idle: Mutex::default(),
+            signers: Signers::default(),
+        }
+    }
+
+    /// Connects and learns the signers, so that the first request does not wait for it.
+    pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), AskError> {
+        if self.verify == Verify::Off {
+            let link = self.dial().await?;
+            self.rest(link);
+            return Ok(());
+        }
+        self.learn_signers("").await?;
+        Ok(())
+    }
+
+    /// Asks, and verifies the answer as far as it is there.
+    pub(crate) async fn ask(self: &Arc<Self>, question: Question) -> Result<Answer, AskError> {
+        let (asked, request) = self.request(question)?;
+        let (link, response) = self.send(request).await?;
+        let (head, body) = response.into_parts();
+        let verified = match self
+            .judge(&asked, head.status, &head.headers, &link.peer)
+            .await
+        {
+            Ok(verified) => verified,
+            Err(error) => {
+                self.disbelieve(error)?;
+                None
+            }
+        };
+        let streamed = verified
+            .as_ref()
+            .is_none_or(|verified| verified.body == Promised::Stream);
+        let content = if is_events(&head.headers) && streamed {
+            let check = verified.map(|verified| StreamCheck::new(verified, self.verify));
+            let events = Events::new(Arc::clone(self), link, body, check);
+            Content::Events(Box::new(events))
+        } else {
+            let body = self.whole(link, body, verified.as_ref()).await?;
+            match is_events(&head.headers) {
+                true => Content::Events(Box::new(Events::of(Arc::clone(self), &body))),
+                false => Content::Whole(body),
+            }
+        };
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            content,
+        })
+    }
+
+    /// Asks with a body at hand.
+    pub(crate) async fn ask_with(
+        self: &Arc<Self>,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, AskError> {
+        let body = match body.is_empty() {
+            true => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+            false => Full::new(body)
+                .map_err(|never| match never {})
+                .boxed_unsync(),
+        };
+        let path = self.url.path.clone();
+        self.ask(Question {
+            method,
+            path,
+            headers,
+            body,
+        })
+        .await
+    }
+
+    /// A document of the enforcer's own.
+    pub(crate) async fn well_known(self: &Arc<Self>, path: &str) -> Result<Answer, AskError> {
+        Box::pin(self.ask(well_known(path))).await
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn rest(&self, link: Link) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MOST_IDLE {
+            idle.push(link.rested());
+        }
+    }
+
+    /// Says that an answer does not verify: an error under `require`, a warning under `warn`.
+    pub(crate) fn disbelieve(&self, error: Unverified) -> Result<(), AskError> {
+        match self.verify {
+            Verify::Require => Err(error.into()),
+            Verify::Warn => {
+                tracing::warn!(%error, "passed on an answer that does not verify");
+                Ok(())
+            }
+            Verify::Off => Ok(()),
+        }
+    }
+
+    /// The keys that sign beside a verified head's log by now; asked for again when `again`.
+    pub(crate) async fn stream_keys(
+        self: &Arc<Self>,
+        verified: &Verified,
+        again: bool,
+    ) -> Vec<agentca_identity::chain::SignerKey> {
+        if again {
+            let fetched = self.learn_signers("").await;
+            if let Err(error) = fetched {
+                tracing::debug!(%error, "the signers were not had again");
+            }
+        }
+        self.signers.of(verified.signer.origin())
+    }
+
+    fn request(&self, question: Question) -> Result<(Asked, Request<Body>), AskError> {
+        let Question {
+            method,
+            path,
+            mut headers,
+            body,
+        } = question;
+        let nonce = match headers.get(AGENT_NONCE).and_then(|n| n.to_str().ok()) {
+            Some(theirs) if headers.get_all(AGENT_NONCE).iter().count() == 1 => {
+                theirs.trim_matches([' ', '\t']).to_owned()
+            }
+            _ => URL_SAFE_NO_PAD.encode(crypto::random::<16>()),
+        };
+        let value = |text: &str| HeaderValue::try_from(text).map_err(http::Error::from);
+        headers.insert(AGENT_NONCE, value(&nonce)?);
+        headers.insert(HOST, value(&self.url.place.authority)?);
+        headers
+            .entry(USER_AGENT)
+            .or_insert(HeaderValue::from_static(PROGRAM));
+        let digest = headers.get(CONTENT_DIGEST).and_then(|d| d.to_str().ok());
+        let asked = Asked {
+            method: method.clone(),
+            target: self.url.target(&path),
+            digest: digest.map(|d| d.trim_matches([' ', '\t']).to_owned()),
+            nonce,
+            sent: Timestamp::now(),
+        };
+        let mut request = Request::builder().method(method).uri(path).body(body)?;
+        *request.headers_mut() = headers;
+        Ok((asked, request))
+    }
+
+    /// Sends over a connection at hand, or a new one when the one at hand turns out to be closed
+    /// before anything left.
+    async fn send(&self, request: Request<Body>) -> Result<(Link, Response<Incoming>), LinkError> {
+        let after = self.limits.answer;
+        let sending = self.send_over_any(request);
+        tokio::time::timeout(after, sending)
+            .await
+            .map_err(|_| LinkError::TimedOut {
+                place: self.url.place.authority.clone(),
+                after,
+            })?
+    }
+
+    async fn send_over_any(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<(Link, Response<Incoming>), LinkError> {
+        loop {
+            let (mut link, used) = match self.rested()? {
+                Some(link) => (link, true),
+                None => (self.dial().await?, false),
+            };
+            match link.send(&self.url.place, request).await {
+                Ok(response) => return Ok((link, response)),
+                Err((Some(back), _)) if used => request = back,
+                Err((_, error)) => return Err(error),
+            }
+        }
+    }
+
+    fn rested(&self) -> Result<Option<Link>, LinkError> {
+        let held = self.holder.usable()?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|link| link.is_usable(&held));
+        Ok(idle.pop())
+    }
+
+    async fn dial(&self) -> Result<Link, LinkError> {
+        Link::dial(&self.url.place, self.holder.usable()?).await
+    }
+
+    /// Verifies a head; asks for the signers again when it is signed with a key that is not known.
+    async fn judge(
+        self: &Arc<Self>,
+        asked: &Asked,
+        status: StatusCode,
+        headers: &HeaderMap,
+        peer: &Peer,
+    ) -> Result<Option<Verified>, Unverified> {
+        if self.verify == Verify::Off {
+            return Ok(None);
+        }
+        let key_id = verify::key_id_of(headers);
+        if !key_id.is_empty() && self.signers.find(&key_id).is_none() {
+            let learnt = self.learn_signers(&key_id).await;
+            learnt.map_err(|e| Unverified::Signers(e.to_string()))?;
+        }
+        self.judge_known(asked, status, headers, peer).map(Some)
+    }
+
+    fn judge_known(
+        &self,
+        asked: &Asked,
+        status: StatusCode,
+        headers: &HeaderMap,
+        peer: &Peer,
+    ) -> Result<Verified, Unverified> {
+        let parties = Parties {
+            origin: &peer.origin,
+            ours: peer.held.credential.certificate.fingerprint(),
+        };
+        verify::head(asked, status, headers, &parties, |id| self.signers.find(id))
+    }
+
+    /// Asks for the signers, unless `wanted` became known meanwhile. The document itself is signed too,
+    /// by one of those it names.
+    async fn learn_signers(self: &Arc<Self>, wanted: &str) -> Result<(), AskError> {
+        let _alone = self.signers.fetching.lock().await;
+        if self.signers.find(wanted).is_some() || !self.signers.may_ask() {
+            return Ok(());
+        }
+        let (asked, request) = self.request(well_known(signers::PATH))?;
+        let (link, response) = self.send(request).await?;
+        let (head, body) = response.into_parts();
+        let peer = Arc::clone(&link.peer);
+        let body = self.whole(link, body, None).await?;
+        if head.status != StatusCode::OK {
+            let said = crate::problem::said(head.status, &body);
+            return Err(Unverified::Signers(said).into());
+        }
+        let anchor = &peer.held.credential.anchor;
+        self.signers
+            .learn(&body, anchor, &peer.origin)
+            .map_err(Unverified::Signers)?;
+        let verified = self.judge_known(&asked, head.status, &head.headers, &peer)?;
+        match verified.body {
+            Promised::Digest(digest) => Ok(verify::body(&digest, &body)?),
+            Promised::Nothing | Promised::Stream => Err(Unverified::Body.into()),
+        }
+    }
+
+    /// Reads a whole body and verifies it.
+    async fn whole(
+        self: &Arc<Self>,
+        link: Link,
+        body: Incoming,
+        verified: Option<&Verified>,
+    ) -> Result<Bytes, AskError> {
+        let most = self.limits.message;
+        let body = Limited::new(body, most).collect().await;
+        let body = body.map_err(|error| broke_off(&*error, most))?.to_bytes();
+        self.rest(link);
+        let Some(verified) = verified else {
+            return Ok(body);
+        };
+        let judged = match verified.body {
+            Promised::Digest(digest) => verify::body(&digest, &body),
+            Promised::Nothing => match body.is_empty() {
+                true => Ok(()),
+                false => Err(Unverified::Body),
+            },
+            Promised::Stream => outcome::confirm(self, verified, &body).await,
+        };
+        if let Err(error) = judged {
+            self.disbelieve(error)?;
+        }
+        Ok(body)
+    }
+}
+
+fn well_known(path: &str) -> Question {
+    Question {
+        method: Method::GET,
+        path: path.to_owned(),
+        headers: HeaderMap::new(),
+        body: Empty::new().map_err(|never| match never {}).boxed_unsync(),
+    }
+}
+
+fn broke_off(error: &(dyn std::error::Error + Send + Sync + 'static), most: usize) -> AskError {
+    if error.is::<LengthLimitError>() {
+        AskError::TooLong(most)
+    } else {
+        AskError::BrokeOff(error.to_string())
+    }
+}
+
+/// Whether a body is server-sent events.
+fn is_events(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// Any body as one of ours.
+pub(crate) fn boxed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// What makes a signature fresh.
+pub(crate) const AGENT_NONCE: HeaderName = HeaderName::from_static("agent-nonce");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const PROGRAM: &str = concat!("agentca-sidecar/", env!("CARGO_PKG_VERSION"));
+/// Connections kept without a request.
+const MOST_IDLE: usize = 16;
