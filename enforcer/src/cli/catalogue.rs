@@ -148,3 +148,6 @@ Example:
   agentca-enforcer catalogue assess --import assessment.json --config enforcer.toml
 
 The file holds one DSSE envelope, or a list of them, by an `[[assessor]]` of the configuration.";
+
+#[cfg(test)]
+mod tests;

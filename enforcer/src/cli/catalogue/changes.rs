@@ -180,3 +180,12 @@ fn write_change(text: &mut String, change: &Change) {
         let _never = writeln!(text, "    {}", printable(&line.to_string()));
     }
 }
+
+#[cfg(test)]
+pub(super) fn text(opened: &Opened, upstream: &str, seen: &Seen) -> String {
+    let findings = of_server(opened, upstream, seen);
+    findings
+        .iter()
+        .map(|finding| finding.text.as_str())
+        .collect()
+}
