@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::run::{self, RunError};
+use crate::upstream;
 
 /// Runs the program with the process's arguments.
 #[must_use]
@@ -114,6 +115,14 @@ fn check_with(config: &Config) -> Result<SpiffeId, RunError> {
     let (dir, environment) = (&config.identity_dir, &config.environment);
     let credentials = Credentials::load(dir, environment, Timestamp::now())?;
     run::inspect(config, &credentials)?;
+    let wrong: Vec<String> = config
+        .upstreams
+        .iter()
+        .flat_map(upstream::inspect)
+        .collect();
+    if !wrong.is_empty() {
+        return Err(RunError::Upstreams(wrong.join("\n")));
+    }
     Ok(credentials.id().clone())
 }
 

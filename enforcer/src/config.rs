@@ -10,6 +10,7 @@ mod mcp;
 mod raw;
 mod section;
 mod units;
+mod upstream;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,6 +28,10 @@ use self::errors::{Errors, blame, is_blamed, note};
 pub use self::limits::Limits;
 pub use self::mcp::{CommandLine, DenyAs, McpOptions};
 use self::raw::{AUTHORITY_EXAMPLE, RawConfig, RawUpstream};
+pub use self::upstream::{
+    ClientAuth, ClientFiles, CredentialKind, CredentialOptions, OAuthOptions, SecretSource,
+    TlsOptions, TokenUrl, Verify,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -72,7 +77,7 @@ impl Config {
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigErrors> {
         let table = toml::from_str(text).map_err(|error| ConfigErrors::syntax(text, &error))?;
         let mut errors = Errors::new();
-        let raw = RawConfig::read(table, &mut errors);
+        let raw = RawConfig::read(table, base, &mut errors);
         match check(raw, base, &mut errors) {
             Some(config) if errors.is_empty() => Ok(config),
             _ => Err(ConfigErrors::of(errors)),
@@ -172,6 +177,8 @@ pub struct Upstream {
     pub transport: Transport,
     /// Set when it speaks MCP; else plain HTTP.
     pub mcp: Option<McpOptions>,
+    /// What this enforcer shows it.
+    pub credentials: Option<CredentialOptions>,
 }
 
 /// How an upstream is reached.
@@ -194,6 +201,8 @@ pub struct HttpPlace {
     pub authority: String,
     /// For MCP, where its endpoint is; else `/`.
     pub path: String,
+    /// Set when it is reached over TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 impl Upstream {
@@ -255,6 +264,7 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
         }
     }
     let upstreams = check_upstreams(errors, &raw_upstreams);
+    refuse_unverified(errors, &raw_upstreams, environment.as_ref());
     let catalogue = check_routes(errors, &raw_upstreams, routes);
     Some(Config {
         environment: environment?,
@@ -321,7 +331,14 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
     let mut names = std::collections::BTreeSet::new();
     let checked: Vec<Option<Upstream>> = raw
         .iter()
-        .map(|RawUpstream { at, name, url, mcp }| {
+        .map(|upstream| {
+            let RawUpstream {
+                at,
+                name,
+                url,
+                mcp,
+                access,
+            } = upstream;
             let name = name.as_deref().and_then(|name| {
                 let key = format!("{at}.name");
                 if !names.insert(name) {
@@ -332,7 +349,7 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
             });
             let transport = match url {
                 Some(url) => {
-                    let parsed = parse_place(url, mcp.is_some());
+                    let parsed = parse_place(url, mcp.is_some(), access.tls.as_ref());
                     Transport::Http(note(errors, &format!("{at}.url"), parsed)?)
                 }
                 None => Transport::Command(mcp.as_ref()?.command.clone()?),
@@ -341,10 +358,26 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
                 name: name?.to_string(),
                 transport,
                 mcp: mcp.as_ref().map(|mcp| mcp.options.clone()),
+                credentials: access.credentials.clone(),
             })
         })
         .collect();
     checked.into_iter().collect()
+}
+
+/// Where it would matter, every upstream is verified.
+fn refuse_unverified(errors: &mut Errors, raw: &[RawUpstream], environment: Option<&Environment>) {
+    for RawUpstream { at, access, .. } in raw {
+        let off = access
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.verify == Verify::DangerouslyOff);
+        if off && environment.is_some_and(|environment| environment.as_str() != "dev") {
+            let message = "`dangerously-off` is for `environment = \"dev\"` alone: remove it, and \
+                           name the upstream's CA with `ca`";
+            blame(errors, format!("{at}.tls.verify"), message);
+        }
+    }
 }
 
 fn check_routes(
@@ -402,7 +435,7 @@ fn parse_crl_source(text: &str, base: &Path) -> Result<CrlSource, String> {
 }
 
 /// A URL of scheme, host and port, and for MCP a path.
-fn parse_place(text: &str, with_path: bool) -> Result<HttpPlace, String> {
+fn parse_place(text: &str, with_path: bool, tls: Option<&TlsOptions>) -> Result<HttpPlace, String> {
     let (path, base) = match text.splitn(4, '/').nth(3).filter(|_| with_path) {
         Some(path) if path.contains(['?', '#']) => {
             return Err(format!("`{text}`: an MCP endpoint has no query"));
@@ -413,13 +446,23 @@ fn parse_place(text: &str, with_path: bool) -> Result<HttpPlace, String> {
         ),
         None => ("/".to_owned(), text),
     };
-    let (uri, host, port) = parse_url(base, "http", 80)?;
+    let secured = base.starts_with("https:");
+    if !secured && tls.is_some() {
+        return Err(format!("`{text}`: with `[upstream.tls]` write https://"));
+    }
+    let (scheme, default_port) = if secured {
+        ("https", 443)
+    } else {
+        ("http", 80)
+    };
+    let (uri, host, port) = parse_url(base, scheme, default_port)?;
     let authority = uri.authority().map(ToString::to_string);
     Ok(HttpPlace {
         host,
         port,
         authority: authority.unwrap_or_default(),
         path,
+        tls: secured.then(|| tls.cloned().unwrap_or_default()),
     })
 }
 

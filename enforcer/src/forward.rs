@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use agentca_policy::Rule;
 use http::header;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
 use hyper::body::Incoming;
@@ -12,7 +13,7 @@ use crate::live::Live;
 use crate::road::{Denial, Permit};
 use crate::session::Session;
 use crate::timers::Timer;
-use crate::upstream::{Link, Outbound, SendFailure, UpstreamError};
+use crate::upstream::{Link, Outbound, SendFailure, Shown, UpstreamError};
 
 /// An upstream's answer, its body still to come over the link.
 #[derive(Debug)]
@@ -52,6 +53,11 @@ pub(crate) async fn forward(
 ) -> Result<Answered, ForwardFailure> {
     let (worker, limits) = (&session.worker, live.upstream_limits());
     let target = std::sync::Arc::clone(permit.target());
+    let agent = session.peer.uri();
+    let shown = target.credential(agent).map_err(|none| {
+        let denial = Denial::new(Rule::Upstream, none.to_string());
+        ForwardFailure::Denied(denial, session.peer.standing().status_number)
+    })?;
     let mut link = worker.pool.link(&target, &limits).await?;
     let (registry, recheck) = (&worker.shared.registry, permit.recheck());
     let still_valid = || {
@@ -62,11 +68,14 @@ pub(crate) async fn forward(
             .map_err(denied)
     };
     let mut valid = still_valid()?;
-    let mut request = outgoing(session, permit, body, request_id);
+    let mut request = outgoing(session, permit, body, (request_id, shown));
     timer.restart(live.config().limits.upstream_timeout);
     for _ in 0..ATTEMPTS {
         match link.send(request, valid, timer).await {
-            Ok(response) => return Ok(accept(response.into_parts(), link)?),
+            Ok(response) => {
+                target.answered(response.status(), agent);
+                return Ok(accept(response.into_parts(), link)?);
+            }
             Err(SendFailure::Failed(error)) => return Err(error.into()),
             Err(SendFailure::Unsent(unsent)) => request = *unsent,
         }
@@ -83,7 +92,7 @@ fn outgoing(
     session: &Session,
     permit: Permit,
     body: Outbound,
-    request_id: HeaderValue,
+    (request_id, shown): (HeaderValue, Option<Shown>),
 ) -> Request<Outbound> {
     let host = permit.target().host_value.clone();
     let Head {
@@ -96,6 +105,9 @@ fn outgoing(
     } = permit.into_head();
     session.peer.introduce(&mut headers, request_id);
     headers.insert(header::HOST, host);
+    if let Some(shown) = shown {
+        shown.put(&mut headers);
+    }
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;

@@ -10,14 +10,13 @@ use agentca_identity::crypto::PrivateKey;
 use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::LogOrigin;
 use bytes::Bytes;
-use http::HeaderValue;
 use rustls::ServerConfig;
 
 use crate::authorities::Authorities;
 use crate::config::Config;
 use crate::status::Registry;
 use crate::tls;
-use crate::upstream::{Target, UpstreamLimits};
+use crate::upstream::{Target, TargetError, UpstreamLimits};
 use crate::well_known;
 
 /// Everything in force for new connections and requests.
@@ -66,9 +65,9 @@ pub enum LiveError {
     /// The response signer's certificate or key can't be used.
     #[error("the response signer's key is not the Ed25519 key of its certificate")]
     ResponseSigner,
-    /// An upstream can't be named in `Host`.
-    #[error("upstream `{0}` has no authority that can be sent")]
-    Upstream(String),
+    /// An upstream can't be reached as the configuration says.
+    #[error("upstream `{0}`: {1}")]
+    Upstream(String, #[source] TargetError),
 }
 
 impl Live {
@@ -141,22 +140,14 @@ impl Live {
 }
 
 fn targets(config: &Config) -> Result<HashMap<Arc<str>, Arc<Target>>, LiveError> {
-    config
-        .upstreams
-        .iter()
-        .filter_map(|upstream| Some((upstream, upstream.place()?)))
-        .map(|(upstream, place)| {
-            let host_value = HeaderValue::from_str(&place.authority)
-                .map_err(|_| LiveError::Upstream(upstream.name.clone()))?;
-            let target = Target {
-                host: place.host.clone(),
-                port: place.port,
-                authority: place.authority.as_str().into(),
-                host_value,
-            };
-            Ok((upstream.name.as_str().into(), Arc::new(target)))
+    let targets = config.upstreams.iter().filter_map(|upstream| {
+        let name = upstream.name.clone();
+        Some(match Target::of(upstream)? {
+            Ok(target) => Ok((Arc::clone(&target.name), Arc::new(target))),
+            Err(error) => Err(LiveError::Upstream(name, error)),
         })
-        .collect()
+    });
+    targets.collect()
 }
 
 fn signer(identity: &ServingIdentity) -> Result<ResponseSigner, LiveError> {

@@ -352,7 +352,7 @@ impl Turn {
         };
         if let Some(route) = self.ledger.route() {
             let url = self.live.target(&route.call.upstream);
-            let url = url.map(|target| format!("http://{}", target.authority));
+            let url = url.map(|target| target.to_string());
             tracing::warn!(
                 upstream = &*route.call.upstream,
                 url = url.unwrap_or_default(),

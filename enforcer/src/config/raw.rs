@@ -1,6 +1,7 @@
 //! The file as it is written: every key on its own, of the type and in the range that belong there,
 //! defaults in place. What depends on other keys is checked after.
 
+use std::path::Path;
 use std::time::Duration;
 
 use agentca_policy::{Risk, RouteDecl};
@@ -12,6 +13,7 @@ use super::errors::{Errors, blame};
 use super::limits::{self, Limits};
 use super::mcp::{self, RawMcp};
 use super::section::{Elsewhere, Section};
+use super::upstream::{self, RawAccess};
 
 /// None stands for what is absent, or was noted as wrong.
 #[derive(Debug)]
@@ -41,10 +43,12 @@ pub(super) struct RawUpstream {
     pub(super) url: Option<String>,
     /// Of `kind = "mcp"`.
     pub(super) mcp: Option<RawMcp>,
+    /// `tls` and `credentials`.
+    pub(super) access: RawAccess,
 }
 
 impl RawConfig {
-    pub(super) fn read(table: Table, errors: &mut Errors) -> Self {
+    pub(super) fn read(table: Table, base: &Path, errors: &mut Errors) -> Self {
         let mut top = Section::new("", table);
         let environment = top.required(errors, "environment", "prod");
         let listen = top.required(errors, "listen", "127.0.0.1:8443");
@@ -67,7 +71,8 @@ impl RawConfig {
         let upstreams = upstreams
             .into_iter()
             .map(|(number, table)| {
-                read_upstream(format!("upstream[{number}]"), table, errors, &above)
+                let at = (format!("upstream[{number}]"), base);
+                read_upstream(at, table, errors, &above)
             })
             .collect();
         let routes = routes
@@ -99,7 +104,7 @@ impl RawConfig {
 }
 
 fn read_upstream(
-    at: String,
+    (at, base): (String, &Path),
     table: Table,
     errors: &mut Errors,
     elsewhere: &[Elsewhere<'_>],
@@ -127,8 +132,19 @@ fn read_upstream(
     } else {
         section.required(errors, "url", "http://127.0.0.1:9000")
     };
+    let access = upstream::read(&mut section, base, errors);
+    if is_program && (access.tls.is_some() || access.credentials.is_some()) {
+        let message = "`tls` and `credentials` have no place beside it: give a program its own";
+        blame(errors, section.key("command"), message);
+    }
     section.finish(errors, elsewhere);
-    RawUpstream { at, name, url, mcp }
+    RawUpstream {
+        at,
+        name,
+        url,
+        mcp,
+        access,
+    }
 }
 
 fn read_route(
