@@ -17,6 +17,7 @@ use crate::approvals;
 use crate::config::Config;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::run::{self, RunError};
+use crate::upstream;
 
 /// Runs the program with the process's arguments.
 #[must_use]
@@ -136,6 +137,14 @@ fn check_with(config: &Config) -> Result<SpiffeId, RunError> {
     let credentials = Credentials::load(dir, environment, Timestamp::now())?;
     approvals::admit(config.clone(), &credentials.anchor)?;
     run::inspect(config, &credentials)?;
+    let wrong: Vec<String> = config
+        .upstreams
+        .iter()
+        .flat_map(upstream::inspect)
+        .collect();
+    if !wrong.is_empty() {
+        return Err(RunError::Upstreams(wrong.join("\n")));
+    }
     Ok(credentials.id().clone())
 }
 

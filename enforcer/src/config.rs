@@ -11,6 +11,7 @@ mod mcp;
 mod raw;
 mod section;
 mod units;
+mod upstream;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,6 +32,10 @@ use self::errors::{Errors, blame, blame_in, is_blamed, note};
 pub use self::limits::Limits;
 pub use self::mcp::{CommandLine, DenyAs, McpOptions};
 use self::raw::{AUTHORITY_EXAMPLE, FilePlace, RawConfig, RawUpstream};
+pub use self::upstream::{
+    ClientAuth, ClientFiles, CredentialKind, CredentialOptions, OAuthOptions, SecretSource,
+    TlsOptions, TokenUrl, Verify,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -200,6 +205,8 @@ pub struct Upstream {
     pub transport: Transport,
     /// Set when it speaks MCP; else plain HTTP.
     pub mcp: Option<McpOptions>,
+    /// What this enforcer shows it.
+    pub credentials: Option<CredentialOptions>,
 }
 
 /// How an upstream is reached.
@@ -222,6 +229,8 @@ pub struct HttpPlace {
     pub authority: String,
     /// For MCP, where its endpoint is; else `/`.
     pub path: String,
+    /// Set when it is reached over TLS.
+    pub tls: Option<TlsOptions>,
 }
 
 impl Upstream {
@@ -272,6 +281,7 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
     };
     check_not_empty(errors, &raw_upstreams, &raw_catalogue);
     let upstreams = check_upstreams(errors, &raw_upstreams);
+    refuse_unverified(errors, &raw_upstreams, environment.as_ref());
     let catalogue = check_routes(errors, &raw_upstreams, &raw_catalogue.routes);
     let mcp = environment.as_ref().and_then(|environment| {
         let servers = upstream_decls(&raw_upstreams, |upstream| upstream.mcp.is_some());
@@ -350,7 +360,14 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
     let mut names = std::collections::BTreeSet::new();
     let checked: Vec<Option<Upstream>> = raw
         .iter()
-        .map(|RawUpstream { at, name, url, mcp }| {
+        .map(|upstream| {
+            let RawUpstream {
+                at,
+                name,
+                url,
+                mcp,
+                access,
+            } = upstream;
             let name = name.as_deref().and_then(|name| {
                 let key = format!("{at}.name");
                 if !names.insert(name) {
@@ -361,7 +378,7 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
             });
             let transport = match url {
                 Some(url) => {
-                    let parsed = parse_place(url, mcp.is_some());
+                    let parsed = parse_place(url, mcp.is_some(), access.tls.as_ref());
                     Transport::Http(note(errors, &format!("{at}.url"), parsed)?)
                 }
                 None => Transport::Command(mcp.as_ref()?.command.clone()?),
@@ -370,6 +387,7 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
                 name: name?.to_string(),
                 transport,
                 mcp: mcp.as_ref().map(|mcp| mcp.options.clone()),
+                credentials: access.credentials.clone(),
             })
         })
         .collect();
@@ -391,6 +409,21 @@ fn check_not_empty(errors: &mut Errors, upstreams: &[RawUpstream], catalogue: &R
                  enforcer/enforcer.example.toml"
             );
             blame(errors, key, message);
+        }
+    }
+}
+
+/// Where it would matter, every upstream is verified.
+fn refuse_unverified(errors: &mut Errors, raw: &[RawUpstream], environment: Option<&Environment>) {
+    for RawUpstream { at, access, .. } in raw {
+        let off = access
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.verify == Verify::DangerouslyOff);
+        if off && environment.is_some_and(|environment| environment.as_str() != "dev") {
+            let message = "`dangerously-off` is for `environment = \"dev\"` alone: remove it, and \
+                           name the upstream's CA with `ca`";
+            blame(errors, format!("{at}.tls.verify"), message);
         }
     }
 }
@@ -463,7 +496,7 @@ pub(crate) fn mcp_place(text: &str) -> Result<HttpPlace, String> {
 }
 
 /// A URL of scheme, host and port, and for MCP a path.
-fn parse_place(text: &str, with_path: bool) -> Result<HttpPlace, String> {
+fn parse_place(text: &str, with_path: bool, tls: Option<&TlsOptions>) -> Result<HttpPlace, String> {
     let (path, base) = match text.splitn(4, '/').nth(3).filter(|_| with_path) {
         Some(path) if path.contains(['?', '#']) => {
             return Err(format!("`{text}`: an MCP endpoint has no query"));
@@ -474,13 +507,23 @@ fn parse_place(text: &str, with_path: bool) -> Result<HttpPlace, String> {
         ),
         None => ("/".to_owned(), text),
     };
-    let (uri, host, port) = parse_url(base, "http", 80)?;
+    let secured = base.starts_with("https:");
+    if !secured && tls.is_some() {
+        return Err(format!("`{text}`: with `[upstream.tls]` write https://"));
+    }
+    let (scheme, default_port) = if secured {
+        ("https", 443)
+    } else {
+        ("http", 80)
+    };
+    let (uri, host, port) = parse_url(base, scheme, default_port)?;
     let authority = uri.authority().map(ToString::to_string);
     Ok(HttpPlace {
         host,
         port,
         authority: authority.unwrap_or_default(),
         path,
+        tls: secured.then(|| tls.cloned().unwrap_or_default()),
     })
 }
 

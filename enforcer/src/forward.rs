@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use agentca_policy::Rule;
 use http::header;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
 use hyper::body::Incoming;
@@ -13,7 +14,7 @@ use crate::live::Live;
 use crate::road::{Denial, Destination, Permit};
 use crate::session::Session;
 use crate::timers::Timer;
-use crate::upstream::{Link, Outbound, SendFailure, UpstreamError};
+use crate::upstream::{Link, Outbound, SendFailure, Shown, UpstreamError};
 
 /// An upstream's answer, its body still to come over the link.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ pub(crate) async fn forward(
     let Destination::Http(target) = permit.target().clone() else {
         return Err(UpstreamError::Unusable("a program is not reached over HTTP").into());
     };
+    let agent = session.peer.uri();
+    let shown = target.credential(agent).map_err(|none| {
+        let denial = Denial::new(Rule::Upstream, none.to_string());
+        ForwardFailure::Denied(denial, session.peer.standing().status_number)
+    })?;
     let mut link = worker.pool.link(&target, &limits).await?;
     let (registry, recheck) = (&worker.shared.registry, permit.recheck());
     let still_valid = || {
@@ -65,16 +71,15 @@ pub(crate) async fn forward(
             .map_err(denied)
     };
     let mut valid = still_valid()?;
-    let mut request = outgoing(
-        session,
-        permit,
-        (body, target.host_value.clone()),
-        request_id,
-    );
+    let carried = (body, target.host_value.clone());
+    let mut request = outgoing(session, permit, carried, (request_id, shown));
     timer.restart(pause);
     for _ in 0..ATTEMPTS {
         match link.send(request, valid, timer).await {
-            Ok(response) => return Ok(accept(response.into_parts(), link)?),
+            Ok(response) => {
+                target.answered(response.status(), agent);
+                return Ok(accept(response.into_parts(), link)?);
+            }
             Err(SendFailure::Failed(error)) => return Err(error.into()),
             Err(SendFailure::Unsent(unsent)) => request = *unsent,
         }
@@ -91,7 +96,7 @@ fn outgoing(
     session: &Session,
     permit: Permit,
     (body, host): (Outbound, HeaderValue),
-    request_id: HeaderValue,
+    (request_id, shown): (HeaderValue, Option<Shown>),
 ) -> Request<Outbound> {
     let Head {
         method,
@@ -103,6 +108,9 @@ fn outgoing(
     } = permit.into_head();
     session.peer.introduce(&mut headers, request_id);
     headers.insert(header::HOST, host);
+    if let Some(shown) = shown {
+        shown.put(&mut headers);
+    }
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;

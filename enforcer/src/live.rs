@@ -11,7 +11,6 @@ use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::LogOrigin;
 use bytes::Bytes;
-use http::HeaderValue;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
@@ -22,7 +21,7 @@ use crate::road::Destination;
 use crate::status::Registry;
 use crate::stdio::{Stdio, StdioLimits};
 use crate::tls;
-use crate::upstream::{Target, UpstreamLimits};
+use crate::upstream::{Target, TargetError, UpstreamLimits};
 use crate::well_known;
 
 /// Everything in force for new connections and requests.
@@ -96,9 +95,9 @@ pub enum LiveError {
     /// Programs are run by a runtime.
     #[error("there is no runtime to run programs on")]
     NoRuntime,
-    /// An upstream can't be named in `Host`.
-    #[error("upstream `{0}` has no authority that can be sent")]
-    Upstream(String),
+    /// An upstream can't be reached as the configuration says.
+    #[error("upstream `{0}`: {1}")]
+    Upstream(String, #[source] TargetError),
 }
 
 impl Live {
@@ -255,22 +254,14 @@ impl Live {
 }
 
 fn targets(config: &Config) -> Result<HashMap<Arc<str>, Arc<Target>>, LiveError> {
-    config
-        .upstreams
-        .iter()
-        .filter_map(|upstream| Some((upstream, upstream.place()?)))
-        .map(|(upstream, place)| {
-            let host_value = HeaderValue::from_str(&place.authority)
-                .map_err(|_| LiveError::Upstream(upstream.name.clone()))?;
-            let target = Target {
-                host: place.host.clone(),
-                port: place.port,
-                authority: place.authority.as_str().into(),
-                host_value,
-            };
-            Ok((upstream.name.as_str().into(), Arc::new(target)))
+    let targets = config.upstreams.iter().filter_map(|upstream| {
+        let name = upstream.name.clone();
+        Some(match Target::of(upstream)? {
+            Ok(target) => Ok((Arc::clone(&target.name), Arc::new(target))),
+            Err(error) => Err(LiveError::Upstream(name, error)),
         })
-        .collect()
+    });
+    targets.collect()
 }
 
 fn mcp_upstreams(config: &Config) -> Result<HashMap<Arc<str>, McpUpstream>, LiveError> {

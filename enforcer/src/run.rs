@@ -346,6 +346,9 @@ pub enum RunError {
     /// What clients are served with.
     #[error(transparent)]
     Live(#[from] LiveError),
+    /// What upstreams are reached with: a line for each fault.
+    #[error("{0}")]
+    Upstreams(String),
     /// The log.
     #[error(transparent)]
     Opening(#[from] OpeningError),
@@ -368,7 +371,7 @@ impl RunError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Credentials(_) => 2,
+            Self::Config(_) | Self::Credentials(_) | Self::Upstreams(_) => 2,
             Self::Live(_)
             | Self::Opening(_)
             | Self::Journal(_)

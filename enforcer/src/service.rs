@@ -369,7 +369,7 @@ impl Turn {
         };
         let call = matched.call();
         let url = self.live.target(&call.upstream);
-        let url = url.map(|target| format!("http://{}", target.authority));
+        let url = url.map(|target| target.to_string());
         tracing::warn!(
             upstream = &*call.upstream,
             url = url.unwrap_or_default(),

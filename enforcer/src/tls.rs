@@ -1,4 +1,4 @@
-//! The TLS configurations of this program: 1.3 only, no resumption, no tickets, no early
+//! The TLS configurations of this program: 1.3 only (upstreams may be older), no resumption, no tickets, no early
 //! data. rustls skips the client's verification on resumption, so none may ever happen.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::Role;
 use agentca_identity::time::Timestamp;
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
@@ -59,6 +60,29 @@ pub(crate) fn authority_client(
     Ok(Arc::new(config))
 }
 
+/// What dials a server that is not ours, and which `verifier` judges. TLS 1.2 besides 1.3: there are many that know
+/// nothing newer. Every connection is verified anew, so nothing is resumed.
+///
+/// # Errors
+/// When the key is not the certificate's.
+pub(crate) fn upstream_client(
+    verifier: Arc<dyn ServerCertVerifier>,
+    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(crypto::foreign_provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match client {
+        Some((chain, key)) => config.with_client_auth_cert(chain, key)?,
+        None => config.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// Judges who connects: only agents, none that is known to be revoked, and nobody before this
 /// enforcer is ready. Whether a certificate was issued at all is asked per request, where waiting
 /// for the feed does no harm.
@@ -81,6 +105,17 @@ fn admit(registry: &Registry, peer: &VerifiedPeer) -> Result<(), CertificateErro
         Verdict::Revoked => Err(CertificateError::Revoked),
         Verdict::Valid | Verdict::Unknown => Ok(()),
     }
+}
+
+/// A server for tests, which asks nobody who he is.
+#[cfg(test)]
+pub(crate) fn testing_server(chain: &[Vec<u8>], key: &PrivateKey) -> Arc<ServerConfig> {
+    let config = ServerConfig::builder_with_provider(crypto::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(certificates(chain), pkcs8(key));
+    Arc::new(config.unwrap())
 }
 
 fn certificates(chain: &[Vec<u8>]) -> Vec<CertificateDer<'static>> {

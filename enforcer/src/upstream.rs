@@ -3,7 +3,15 @@
 //! A [`Link`] holds both halves of hyper's HTTP/1 client connection. Whoever waits for an answer
 //! polls both, so that no task and no wake stands between a request and its upstream. An idle link
 //! is polled once before it is used again: that is when a close by the upstream shows.
+//!
+//! For others: [`Target::connect`] gives the bytes of a connection, over TLS where the configuration says so;
+//! [`Target::credential`] what a request has to show.
 
+mod credentials;
+mod oauth;
+mod secret;
+mod target;
+mod tls;
 mod wire;
 
 use std::cell::RefCell;
@@ -16,30 +24,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+pub(crate) use self::credentials::Shown;
+pub(crate) use self::target::TargetError;
+pub(crate) use self::target::{Target, inspect};
 use self::wire::{Sending, Wire};
 use crate::road::StillValid;
 use crate::stdio::StdioError;
 use crate::timers::{TimedOut, Timer, Timers};
-
-/// Where requests go: one `[[upstream]]`, ready for use.
-#[derive(Debug)]
-pub(crate) struct Target {
-    /// Name or address.
-    pub(crate) host: String,
-    /// TCP port.
-    pub(crate) port: u16,
-    /// What is sent as `Host`, and the pool's key.
-    pub(crate) authority: Arc<str>,
-    /// The same as a value.
-    pub(crate) host_value: HeaderValue,
-}
 
 /// What an upstream may take; from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +104,7 @@ impl Pool {
         target: &Target,
         limits: &UpstreamLimits,
     ) -> Result<Link, UpstreamError> {
-        while let Some(mut link) = self.pop(&target.authority) {
+        while let Some(mut link) = self.pop(&target.key) {
             if poll_fn(|cx| Poll::Ready(link.is_open(cx))).await {
                 return Ok(link);
             }
@@ -131,9 +128,9 @@ impl Pool {
             return;
         };
         let mut idle = self.idle.borrow_mut();
-        let links = match idle.get_mut(&target.authority) {
+        let links = match idle.get_mut(&target.key) {
             Some(links) => links,
-            None => idle.entry(Arc::clone(&target.authority)).or_default(),
+            None => idle.entry(Arc::clone(&target.key)).or_default(),
         };
         if links.len() < limits.idle_max {
             links.push(Idle { link, until });
@@ -149,9 +146,9 @@ impl Pool {
         });
     }
 
-    fn pop(&self, authority: &Arc<str>) -> Option<Link> {
+    fn pop(&self, key: &Arc<str>) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
-        let newest = idle.get_mut(authority)?.pop()?;
+        let newest = idle.get_mut(key)?.pop()?;
         (newest.until > self.timers.now()).then_some(newest.link)
     }
 }
@@ -222,11 +219,8 @@ impl Link {
     }
 
     async fn connect(target: &Target, limits: &UpstreamLimits) -> Result<Self, UpstreamError> {
-        let stream = TcpStream::connect((target.host.as_str(), target.port))
-            .await
-            .map_err(UpstreamError::Connect)?;
-        stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
-        let (stream, sending) = Wire::new(stream);
+        let stream = target.connect().await?;
+        let sending = stream.sending();
         let (sender, wire) = http1::Builder::new()
             .max_buf_size(limits.head_max.max(LEAST_BUFFER))
             .max_header_size(limits.head_max)

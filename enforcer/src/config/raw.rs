@@ -11,6 +11,7 @@ use super::errors::{Errors, blame};
 use super::limits::{self, Limits};
 use super::mcp::{self, RawMcp};
 use super::section::{Elsewhere, Section};
+use super::upstream::{self, RawAccess};
 
 /// Where the text is from.
 pub(super) struct FilePlace<'a> {
@@ -49,6 +50,8 @@ pub(super) struct RawUpstream {
     pub(super) url: Option<String>,
     /// Of `kind = "mcp"`.
     pub(super) mcp: Option<RawMcp>,
+    /// `tls` and `credentials`.
+    pub(super) access: RawAccess,
 }
 
 impl RawConfig {
@@ -76,7 +79,8 @@ impl RawConfig {
         let upstreams = upstreams
             .into_iter()
             .map(|(number, table)| {
-                read_upstream(format!("upstream[{number}]"), table, errors, &above)
+                let at = (format!("upstream[{number}]"), place.base);
+                read_upstream(at, table, errors, &above)
             })
             .collect();
         let mut catalogue = RawCatalogue::default();
@@ -108,7 +112,7 @@ impl RawConfig {
 }
 
 fn read_upstream(
-    at: String,
+    (at, base): (String, &Path),
     table: Table,
     errors: &mut Errors,
     elsewhere: &[Elsewhere<'_>],
@@ -136,8 +140,19 @@ fn read_upstream(
     } else {
         section.required(errors, "url", "http://127.0.0.1:9000")
     };
+    let access = upstream::read(&mut section, base, errors);
+    if is_program && (access.tls.is_some() || access.credentials.is_some()) {
+        let message = "`tls` and `credentials` have no place beside it: give a program its own";
+        blame(errors, section.key("command"), message);
+    }
     section.finish(errors, elsewhere);
-    RawUpstream { at, name, url, mcp }
+    RawUpstream {
+        at,
+        name,
+        url,
+        mcp,
+        access,
+    }
 }
 
 /// Where the authority is, for whoever has to be shown.

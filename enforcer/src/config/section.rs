@@ -280,6 +280,31 @@ impl Section {
         }
     }
 
+    /// The tables `[name.WORD]`, by a word that whoever wrote them chose.
+    pub(super) fn tables_by_name(
+        &mut self,
+        errors: &mut Errors,
+        name: &'static str,
+    ) -> Vec<(String, Section)> {
+        let at = self.key(name);
+        let all = self.table(errors, name).table;
+        all.into_iter()
+            .filter_map(|(word, value)| {
+                let at = format!("{at}.\"{word}\"");
+                let Value::Table(table) = value else {
+                    blame(errors, at, "is no table: write its keys below `[…]`");
+                    return None;
+                };
+                Some((word, Section::new(at, table)))
+            })
+            .collect()
+    }
+
+    /// Whatever stands at a key: for what may be secret, and must not be shown when it is wrong.
+    pub(super) fn value(&mut self, name: &'static str) -> Option<Value> {
+        self.take(name)
+    }
+
     /// Ends reading: every key that nobody asked for is unknown.
     pub(super) fn finish(self, errors: &mut Errors, elsewhere: &[Elsewhere<'_>]) {
         for name in self.table.keys() {

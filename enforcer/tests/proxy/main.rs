@@ -6,6 +6,8 @@ mod answers;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod credentials;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod fixture;
@@ -21,6 +23,8 @@ mod pki;
 mod raw;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod tls_upstream;
 #[cfg(test)]
 mod uploads;
 #[cfg(test)]

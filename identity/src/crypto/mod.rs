@@ -99,6 +99,14 @@ pub fn provider() -> Arc<CryptoProvider> {
         .clone()
 }
 
+/// The same for dialling servers that are not ours: TLS 1.2 besides, for there are many that know nothing newer.
+pub fn foreign_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER
+        .get_or_init(|| Arc::new(backend_provider()))
+        .clone()
+}
+
 /// Why a key or signature is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CryptoError {
