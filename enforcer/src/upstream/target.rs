@@ -6,12 +6,14 @@ use std::sync::Arc;
 use agentca_identity::spiffe::SpiffeId;
 use http::{HeaderValue, StatusCode};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::UpstreamError;
 use super::credentials::{self, Credentials, NoCredential, Shown};
 use super::tls::{Client, TlsError};
 use super::wire::Wire;
 use crate::config::{HttpPlace, OAuthOptions, TlsOptions, Upstream, Verify};
+use crate::mcp_client::Stream;
 
 /// Where requests go: one `[[upstream]]`, ready for use.
 #[derive(Debug)]
@@ -134,6 +136,20 @@ impl Target {
         Wire::new(tcp, self.client.as_ref())
             .await
             .map_err(UpstreamError::Connect)
+    }
+
+    /// The same for a client of the enforcer's own, which no agent's rights can end.
+    ///
+    /// # Errors
+    /// No connection, or no handshake.
+    pub(crate) async fn connect_own(&self) -> std::io::Result<Box<dyn Stream>> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        tcp.set_nodelay(true)?;
+        let Some(Client { config, name, .. }) = &self.client else {
+            return Ok(Box::new(tcp));
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Box::new(connector.connect(name.clone(), tcp).await?))
     }
 
     /// What a request of `agent` has to show there, if anything: to be put into its head as the last thing before it
