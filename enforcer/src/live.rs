@@ -9,14 +9,16 @@ use agentca_identity::certificate::{Certificate, Subject};
 use agentca_identity::chain::TrustAnchor;
 use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::peer::PeerVerifier;
-use agentca_identity::spiffe::LogOrigin;
+use agentca_identity::spiffe::{LogOrigin, SpiffeId};
 use bytes::Bytes;
+use http::HeaderMap;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
 use crate::authorities::Authorities;
 use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
 use crate::mcp::{Pages, SeenTools, Sessions};
+use crate::mcp_client::{ClientLimits, HttpEndpoint, McpClient};
 use crate::road::Destination;
 use crate::status::Registry;
 use crate::stdio::{Stdio, StdioLimits};
@@ -202,6 +204,37 @@ impl Live {
 
     pub(crate) fn target(&self, upstream: &str) -> Option<Arc<Target>> {
         self.targets.get(upstream).map(Arc::clone)
+    }
+
+    /// The upstreams that speak MCP.
+    pub(crate) fn mcp_names(&self) -> Vec<Arc<str>> {
+        self.mcp.keys().cloned().collect()
+    }
+
+    /// A client of an upstream that speaks MCP, and whether it is a program. `own` is whose credential it shows.
+    pub(crate) fn mcp_client(&self, upstream: &str, own: &SpiffeId) -> Option<(McpClient, bool)> {
+        let limits = ClientLimits {
+            answer_max: self.config.limits.message_max,
+            ..ClientLimits::default()
+        };
+        if let Some(program) = &self.mcp.get(upstream)?.program {
+            return Some((McpClient::program(Arc::clone(&program.stdio), limits), true));
+        }
+        let target = self.target(upstream)?;
+        let mut headers = HeaderMap::new();
+        if let Ok(Some(shown)) = target.credential(own) {
+            shown.put(&mut headers);
+        }
+        let endpoint = HttpEndpoint {
+            authority: target.authority.to_string(),
+            path: target.path.to_string(),
+            headers,
+            connect: Box::new(move || {
+                let target = Arc::clone(&target);
+                Box::pin(async move { target.dial().await })
+            }),
+        };
+        Some((McpClient::http(endpoint, limits), false))
     }
 
     /// The upstream of this name that speaks MCP.

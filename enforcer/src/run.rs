@@ -30,6 +30,7 @@ use crate::feed::Follower;
 use crate::floor::Floor;
 use crate::journal::{Floors, JournalError};
 use crate::live::{Live, LiveError, ServingIdentity};
+use crate::mcp::Watcher;
 use crate::reload::{self, Apply};
 use crate::server::{Server, ServerError};
 use crate::setting::{Setting, Settings};
@@ -64,10 +65,19 @@ async fn serve(path: &Path, config: Config, credentials: Credentials) -> Result<
     let announced = &enforcer.floors.announced;
     opening::announce_missing(&enforcer.log, &enforcer.settings.credentials(), announced).await?;
     let mut control = enforcer.start_control();
+    let watcher = enforcer.watcher();
+    let ready = async {
+        enforcer.may_listen().await;
+        watcher.first().await;
+    };
     let server = tokio::select! {
         () = stop.asked() => None,
-        () = enforcer.may_listen() => Some(enforcer.listen()?),
+        () = ready => Some(enforcer.listen()?),
     };
+    control.tasks.push(tokio::spawn({
+        let watcher = Arc::clone(&watcher);
+        async move { match watcher.run().await {} }
+    }));
     if let Some(server) = server {
         stop.asked().await;
         tracing::info!("stopping: running requests may end");
@@ -214,6 +224,17 @@ impl Enforcer {
                 "{whom} have not been heard yet: every handshake is refused until they are"
             );
         }
+    }
+
+    /// Looks at what MCP servers list.
+    fn watcher(&self) -> Arc<Watcher> {
+        let (config, credentials) = (self.settings.config(), self.settings.credentials());
+        Arc::new(Watcher {
+            live: Arc::clone(&self.live),
+            log: Arc::clone(&self.log),
+            own: credentials.id().clone(),
+            dir: config.data_dir.join("tools"),
+        })
     }
 
     fn listen(&self) -> Result<Server, ServerError> {

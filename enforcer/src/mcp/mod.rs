@@ -21,6 +21,7 @@ mod rpc;
 mod seen;
 mod session;
 mod turn;
+mod watch;
 
 pub(crate) use self::asks::Asks;
 pub(crate) use self::doorway::Doorway;
@@ -29,3 +30,4 @@ pub(crate) use self::lists::Pages;
 pub(crate) use self::reply::Expected;
 pub(crate) use self::seen::{Seen, SeenTools};
 pub(crate) use self::session::Sessions;
+pub(crate) use self::watch::Watcher;

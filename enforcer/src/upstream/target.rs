@@ -12,6 +12,7 @@ use super::credentials::{self, Credentials, NoCredential, Shown};
 use super::tls::{Client, TlsError};
 use super::wire::Wire;
 use crate::config::{HttpPlace, OAuthOptions, TlsOptions, Upstream, Verify};
+use crate::mcp_client::Stream;
 
 /// Where requests go: one `[[upstream]]`, ready for use.
 #[derive(Debug)]
@@ -134,6 +135,19 @@ impl Target {
         Wire::new(tcp, self.client.as_ref())
             .await
             .map_err(UpstreamError::Connect)
+    }
+
+    /// The same for one request that is nobody's: the enforcer's own.
+    ///
+    /// # Errors
+    /// The connection's, or the handshake's.
+    pub(crate) async fn dial(&self) -> std::io::Result<Box<dyn Stream>> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        tcp.set_nodelay(true)?;
+        match &self.client {
+            None => Ok(Box::new(tcp)),
+            Some(client) => Ok(Box::new(client.connect(tcp).await?)),
+        }
     }
 
     /// What a request of `agent` has to show there, if anything: to be put into its head as the last thing before it
