@@ -22,15 +22,16 @@ use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::profile::crl::Crl;
 use agentca_identity::profile::{Issuer, Pen, Template, Validity, create_root, csr as requests};
 use agentca_identity::time::Timestamp;
-use agentca_policy::NormalPath;
+use agentca_policy::{Admitted, NormalPath, PinsFile, ToolDefinition};
 use serde_json::Value;
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its entry for cargo-fuzz.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("batch", batch),
+    ("catalogue", catalogue),
     ("certificate", certificate),
     ("checkpoint", checkpoint),
     ("crl", crl),
@@ -236,5 +237,39 @@ pub fn enforcer_config(data: &[u8]) {
     };
     if let Err(errors) = Config::parse(text, Path::new("")) {
         assert!(errors.iter().next().is_some(), "refused without a reason");
+    }
+}
+
+/// What stands before the tables of a catalogue that [`catalogue`] reads.
+pub const BEFORE_CATALOGUE: &str = "environment = \"prod\"\nlisten = \"127.0.0.1:1\"\n\
+    authority = \"https://127.0.0.1:2\"\nidentity_dir = \"a\"\ndata_dir = \"b\"\n\
+    [[upstream]]\nname = \"tools\"\nkind = \"mcp\"\nurl = \"http://127.0.0.1:3/mcp\"\n";
+
+/// The catalogue's three readers: its tables, its pins, and a tool as a server lists it.
+pub fn catalogue(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(tool) = ToolDefinition::parse(text) {
+        let again = ToolDefinition::parse(tool.canonical());
+        assert!(
+            again.is_ok_and(|again| again == tool),
+            "the canonical form has another one"
+        );
+    }
+    if let Ok(pins) = PinsFile::parse(text) {
+        let written = pins.to_json().expect("pins can be written");
+        let again = PinsFile::parse(&written).expect("what was written can be read");
+        assert_eq!(again.to_json().ok(), Some(written), "pins with two forms");
+        let added = Admitted::default().add_unsigned(&pins);
+        assert!(added.is_ok(), "a file that is at odds with itself");
+    }
+    let whole = format!("{BEFORE_CATALOGUE}{text}");
+    if let Ok(config) = Config::parse(&whole, Path::new("")) {
+        let servers = config.mcp_catalogue.servers();
+        for tool in servers.flat_map(|server| server.tools().to_vec()) {
+            let standing = tool.standing(Some(&[0; 32]), Timestamp::MIN);
+            assert!(standing.is_err(), "a tool that nobody pinned");
+        }
     }
 }

@@ -15,6 +15,7 @@ use agentca_auditlog::proof::Proof;
 use agentca_auditlog::receipt::AgentAudit;
 use agentca_auditlog::record::scan;
 use agentca_auditlog::status::{Snapshot, StatusRecord};
+use agentca_enforcer::config::Config;
 use agentca_identity::certificate::{AgentIdentity, Certificate};
 use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::grant::Grant;
@@ -27,6 +28,7 @@ use agentca_identity::scope::ScopeSet;
 use agentca_identity::serial::Serial;
 use agentca_identity::time::Timestamp;
 use agentca_identity::trust::TrustLevel;
+use agentca_policy::{PinsFile, ToolDefinition};
 use agentca_tests::fuzz_targets::{self, TARGETS, Target};
 
 /// Runs a target over its corpus and over damaged versions of it; asserts that there is a corpus.
@@ -111,6 +113,11 @@ fn batch_corpus() {
 }
 
 #[test]
+fn catalogue_corpus() {
+    check("catalogue");
+}
+
+#[test]
 fn checkpoint_corpus() {
     check("checkpoint");
 }
@@ -187,6 +194,18 @@ fn good_seeds_are_accepted() {
     for (seed, bytes) in seeds("status") {
         let read = StatusRecord::parse(&bytes);
         assert!(read.is_ok(), "{seed}: {read:?}");
+    }
+    for (seed, bytes) in seeds("catalogue") {
+        let text = String::from_utf8(bytes).unwrap();
+        let is_read = match seed.as_str() {
+            "good-tool" => ToolDefinition::parse(&text).is_ok(),
+            "good-pins" | "good-signed-pins" => PinsFile::parse(&text).is_ok(),
+            _ => {
+                let whole = format!("{}{text}", fuzz_targets::BEFORE_CATALOGUE);
+                Config::parse(&whole, Path::new("")).is_ok()
+            }
+        };
+        assert!(is_read, "{seed}");
     }
     // Its key is nobody's, but its text is that of a heartbeat.
     for (seed, bytes) in seeds("heartbeat") {

@@ -409,3 +409,6 @@ fn read_key(path: &Path, read: ReadFile<'_>) -> Result<PublicKey, String> {
 }
 
 const IN_THE_MAIN_FILE: &str = "in the configuration file, not in a file of the catalogue";
+
+#[cfg(test)]
+mod tests;
