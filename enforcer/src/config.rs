@@ -490,6 +490,11 @@ fn parse_crl_source(text: &str, base: &Path) -> Result<CrlSource, String> {
     Ok(CrlSource::Url(uri))
 }
 
+/// Where the URL of an MCP endpoint leads.
+pub(crate) fn mcp_place(text: &str) -> Result<HttpPlace, String> {
+    parse_place(text, true, None)
+}
+
 /// A URL of scheme, host and port, and for MCP a path.
 fn parse_place(text: &str, with_path: bool, tls: Option<&TlsOptions>) -> Result<HttpPlace, String> {
     let (path, base) = match text.splitn(4, '/').nth(3).filter(|_| with_path) {

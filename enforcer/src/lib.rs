@@ -14,6 +14,7 @@ pub mod journal;
 pub mod live;
 pub mod mcp_client;
 pub mod run;
+pub mod scan;
 pub mod server;
 pub mod setting;
 pub mod status;

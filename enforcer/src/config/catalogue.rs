@@ -296,6 +296,13 @@ pub(crate) struct CatalogueParts {
 }
 
 impl CatalogueParts {
+    /// Each tool with the file that its table is in; none for the configuration file itself.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = (&ToolDecl, Option<&Path>)> {
+        let places = self.tools.places.iter();
+        let files = places.map(|place| place.file.as_deref());
+        self.tools.decls.iter().zip(files)
+    }
+
     /// The catalogue with the pins and assessments that count.
     pub(crate) fn compile(&self, admitted: &Admitted) -> Result<McpCatalogue, Vec<ConfigError>> {
         let parts = McpParts {

@@ -77,6 +77,11 @@ impl Target {
         })
     }
 
+    /// A server that is in no configuration.
+    pub(crate) fn bare(name: &str, place: &HttpPlace) -> Result<Self, TargetError> {
+        Self::new(name, place, place.tls.as_ref())
+    }
+
     /// The token endpoint of an upstream's credentials.
     pub(super) fn token_endpoint(
         upstream: &str,
