@@ -1,6 +1,9 @@
 //! MCP in the lab: servers to stand behind an enforcer, catalogues with pins for them, bridges, SDK clients,
 //! and raw messages over curl.
 
+mod clients;
+mod messages;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,10 +12,19 @@ use std::process::{Command, Stdio};
 use agentca_identity::crypto::sha256;
 use serde_json::{Value, json};
 
-use crate::curl::{Got, curl};
-use crate::lab::{Enforcer, Lab};
+use crate::curl::Got;
+use crate::lab::{Enforcer, Lab, ROUTES};
 use crate::program::{Program, Said, ours};
 use crate::wait;
+
+pub use self::clients::{
+    Conformance, conformance, everything_program, python_client, typescript_client,
+};
+use self::clients::{everything_script, node_program};
+pub use self::messages::{
+    META, Session, answer_in, call, headers, initialize, listed, listed_at, post, post_at, request,
+    text, tool_call,
+};
 
 /// The revision without sessions.
 pub const STATELESS: &str = "2026-07-28";
@@ -193,10 +205,25 @@ pub fn program_upstream(name: &str, words: &[String], settings: &str) -> String 
     format!("\n[[upstream]]\nname = \"{name}\"\nkind = \"mcp\"\ncommand = {words:?}\n{settings}\n")
 }
 
+/// Adds the enforcer `edge-1` and writes its configuration: the usual routes, the catalogues of these upstreams,
+/// and `tables`.
+pub fn configure(lab: &Lab, catalogues: &[&str], tables: &str) {
+    lab.add_enforcer("edge-1");
+    let files: Vec<String> = catalogues
+        .iter()
+        .map(|name| format!("{name}.toml"))
+        .collect();
+    lab.write_configuration(
+        "edge-1",
+        &format!("catalogue = {files:?}\n"),
+        &format!("{ROUTES}{tables}"),
+    );
+}
+
 /// What the catalogue says of a tool: its risk and the least trust. None leaves the tool out.
 pub type Judgement<'a> = &'a dyn Fn(&str) -> Option<(&'a str, &'a str)>;
 
-/// Writes `catalogue.toml` and its pins: these definitions, and these methods besides tools.
+/// Writes `<upstream>.toml` and its pins: these definitions, and these methods besides tools.
 pub fn write_catalogue(
     lab: &Lab,
     upstream: &str,
@@ -228,8 +255,9 @@ pub fn write_catalogue(
         );
     }
     let pins = json!({ "version": 1, "pins": pins, "assessments": [] });
-    std::fs::write(lab.path("catalogue.toml"), text).expect("a catalogue");
-    std::fs::write(lab.path("catalogue.pins.json"), pins.to_string()).expect("pins");
+    std::fs::write(lab.path(&format!("{upstream}.toml")), text).expect("a catalogue");
+    let file = lab.path(&format!("{upstream}.pins.json"));
+    std::fs::write(file, pins.to_string()).expect("pins");
 }
 
 /// The usual judgement of the bank's tools: everything is in the catalogue.
@@ -340,282 +368,6 @@ fn bridge_arguments(enforcer: &Enforcer, upstream: &str, agent: &Path) -> [Strin
     ]
 }
 
-/// The client of the official Python SDK; `words` as `tests/mcp/client.py` says.
-pub fn python_client(lab: &Lab, words: &[&str]) -> Said {
-    let python = tests().join(".venv/bin/python");
-    assert!(
-        python.is_file(),
-        "no {}: run tests/run once",
-        python.display()
-    );
-    let mut command = lab.command(python);
-    command
-        .arg("-B")
-        .arg(tests().join("mcp/client.py"))
-        .args(words);
-    Said::from(command)
-}
-
-/// The client of the official TypeScript SDKs; `words` as `tests/mcp/client.mjs` says.
-pub fn typescript_client(lab: &Lab, words: &[&str]) -> Said {
-    let mut command = lab.command(node_program());
-    command.arg(tests().join("mcp/client.mjs")).args(words);
-    Said::from(command)
-}
-
-/// The official conformance suite against a URL, and what its checks said.
-pub fn conformance(lab: &Lab, url: &str, revision: &str) -> Conformance {
-    let out = lab.path(&format!("conformance-{revision}"));
-    let mut command = lab.command(node_program());
-    command
-        .arg(package("conformance/dist/index.js"))
-        .args(["server", "--url", url, "--requirements", revision])
-        .arg("--expected-failures")
-        .arg(tests().join("mcp/expected-failures.yaml"))
-        .arg("-o")
-        .arg(&out);
-    let said = Said::from(command);
-    let mut scenarios = Vec::new();
-    for folder in std::fs::read_dir(&out).unwrap_or_else(|error| panic!("{error}: {said}")) {
-        let folder = folder.expect("a folder").path();
-        let text = std::fs::read_to_string(folder.join("checks.json")).expect("checks");
-        let checks: Value = serde_json::from_str(&text).expect("JSON");
-        let name = folder
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        scenarios.push((name, checks.as_array().expect("checks").clone()));
-    }
-    Conformance { said, scenarios }
-}
-
-/// What the suite found out.
-pub struct Conformance {
-    /// What it printed and how it ended: well, unless something failed that is not expected to.
-    pub said: Said,
-    scenarios: Vec<(String, Vec<Value>)>,
-}
-
-impl Conformance {
-    /// How many scenarios checked something and found nothing wrong.
-    pub fn passed(&self) -> usize {
-        let passed = self.scenarios.iter().filter(|(_, checks)| {
-            let any = |status: &str| checks.iter().any(|check| check["status"] == status);
-            any("SUCCESS") && !any("FAILURE")
-        });
-        passed.count()
-    }
-
-    /// Everything that went wrong, outside the scenarios whose name begins with `but`.
-    pub fn failures_but(&self, but: &str) -> Vec<String> {
-        let but = format!("server-{but}");
-        let mut failures = Vec::new();
-        for (scenario, checks) in &self.scenarios {
-            let failed = checks.iter().filter(|check| check["status"] == "FAILURE");
-            if !scenario.starts_with(&but) {
-                failures.extend(failed.map(|check| {
-                    format!("{scenario}: {}: {}", check["id"], check["errorMessage"])
-                }));
-            }
-        }
-        failures
-    }
-}
-
-/// The command line of `server-everything` over standard input and output.
-pub fn everything_program() -> Vec<String> {
-    [node_program(), everything_script(), "stdio".into()]
-        .map(|word| word.display().to_string())
-        .to_vec()
-}
-
-/// The node that `tests/run` chose.
-fn node_program() -> PathBuf {
-    let node = tests().join("mcp/node");
-    assert!(node.is_file(), "no {}: run tests/run once", node.display());
-    // By its real name: a program behind a link is looked for in other places.
-    std::fs::canonicalize(node).expect("a program")
-}
-
-fn everything_script() -> PathBuf {
-    package("server-everything/dist/index.js")
-}
-
-fn package(below: &str) -> PathBuf {
-    let file = tests()
-        .join("mcp/node_modules/@modelcontextprotocol")
-        .join(below);
-    assert!(file.is_file(), "no {}: run tests/run once", file.display());
-    file
-}
-
-/// The headers that go with a `tools/call` of the revision without sessions.
-pub fn headers(method: &str, name: Option<&str>) -> Vec<String> {
-    let mut headers = vec![
-        "Content-Type: application/json".to_owned(),
-        "Accept: application/json, text/event-stream".to_owned(),
-        format!("MCP-Protocol-Version: {STATELESS}"),
-        format!("Mcp-Method: {method}"),
-    ];
-    headers.extend(name.map(|name| format!("Mcp-Name: {name}")));
-    headers
-}
-
-/// The `_meta` of that revision, as text.
-pub const META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
-
-/// A request of that revision, as text; `more` are more members of `params`, each after a comma.
-pub fn request(id: u64, method: &str, more: &str) -> String {
-    format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"_meta":{META}{more}}}}}"#
-    )
-}
-
-/// A `tools/call` of that revision, as text.
-pub fn tool_call(id: u64, tool: &str, arguments: &str) -> String {
-    request(
-        id,
-        "tools/call",
-        &format!(r#","name":"{tool}","arguments":{arguments}"#),
-    )
-}
-
-/// POSTs a body as it is to an enforcer's upstream.
-pub fn post(
-    enforcer: &Enforcer,
-    agent: &Path,
-    upstream: &str,
-    headers: &[String],
-    body: &[u8],
-) -> Got {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), body).expect("a file");
-    let data = format!("@{}", file.path().display());
-    let mut options = vec!["--data-binary", &data, "-H", "Expect:"];
-    for header in headers {
-        options.extend(["-H", header]);
-    }
-    curl(enforcer, agent, &options, &[&format!("/mcp/{upstream}")]).remove(0)
-}
-
-/// Calls a tool in the revision without sessions; the answer's `result`, or null.
-pub fn call(
-    enforcer: &Enforcer,
-    agent: &Path,
-    upstream: &str,
-    tool: &str,
-    arguments: &str,
-) -> Value {
-    let body = tool_call(7, tool, arguments);
-    let headers = headers("tools/call", Some(tool));
-    let got = post(enforcer, agent, upstream, &headers, body.as_bytes());
-    answer_in(&got.body, 7)["result"].clone()
-}
-
-/// The names of the tools that an agent is shown, sorted.
-pub fn listed(enforcer: &Enforcer, agent: &Path, upstream: &str) -> Vec<String> {
-    let body = request(8, "tools/list", "");
-    let headers = headers("tools/list", None);
-    let got = post(enforcer, agent, upstream, &headers, body.as_bytes());
-    names(&answer_in(&got.body, 8))
-}
-
-fn names(answer: &Value) -> Vec<String> {
-    let name = |tool: &Value| tool["name"].as_str().expect("a name").to_owned();
-    let mut names: Vec<String> = tools_of(answer).iter().map(name).collect();
-    names.sort();
-    names
-}
-
-/// The text of a tool's result.
-pub fn text(result: &Value) -> String {
-    let items = result["content"].as_array().into_iter().flatten();
-    items.filter_map(|item| item["text"].as_str()).collect()
-}
-
-/// A session of the older revisions.
-pub struct Session<'a> {
-    enforcer: &'a Enforcer,
-    agent: &'a Path,
-    upstream: &'a str,
-    /// Its id, when the server gave one.
-    pub id: Option<String>,
-}
-
-impl<'a> Session<'a> {
-    /// Shakes hands.
-    pub fn open(enforcer: &'a Enforcer, agent: &'a Path, upstream: &'a str) -> Self {
-        let mut session = Self {
-            enforcer,
-            agent,
-            upstream,
-            id: None,
-        };
-        let opened = session.post(&initialize());
-        assert_eq!(opened.status, 200, "{opened:?}");
-        session.id = opened.header("mcp-session-id").map(str::to_owned);
-        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        assert_eq!(session.post(initialized).status, 202);
-        session
-    }
-
-    /// POSTs a message in it.
-    pub fn post(&self, body: &str) -> Got {
-        let headers = self.headers();
-        post(
-            self.enforcer,
-            self.agent,
-            self.upstream,
-            &headers,
-            body.as_bytes(),
-        )
-    }
-
-    /// The names of the tools it shows, sorted.
-    pub fn listed(&self) -> Vec<String> {
-        let list = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{}}"#;
-        names(&answer_in(&self.post(list).body, 2))
-    }
-
-    /// Calls a tool; the answer's `result`, or null.
-    pub fn call(&self, tool: &str, arguments: &str) -> Value {
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
-        );
-        answer_in(&self.post(&body).body, 3)["result"].clone()
-    }
-
-    fn headers(&self) -> Vec<String> {
-        let mut headers = vec![
-            "Content-Type: application/json".to_owned(),
-            "Accept: application/json, text/event-stream".to_owned(),
-        ];
-        if let Some(id) = &self.id {
-            headers.push(format!("Mcp-Session-Id: {id}"));
-            headers.push(format!("MCP-Protocol-Version: {SESSIONS}"));
-        }
-        headers
-    }
-}
-
-/// The handshake's first message.
-pub fn initialize() -> String {
-    let client = json!({ "name": "tests", "version": "1" });
-    let params = json!({ "protocolVersion": SESSIONS, "capabilities": {}, "clientInfo": client });
-    json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params }).to_string()
-}
-
-/// The answer to a request, in a body that is JSON or a stream of events; null when it is not there.
-pub fn answer_in(body: &str, id: u64) -> Value {
-    let data = body.lines().filter_map(|line| line.strip_prefix("data:"));
-    let mut messages = std::iter::once(body)
-        .chain(data)
-        .filter_map(|text| serde_json::from_str::<Value>(text.trim()).ok());
-    let answer = messages.find(|message| message["id"] == id && message["method"].is_null());
-    answer.unwrap_or_default()
-}
-
 /// POSTs to a server without anybody between.
 fn plain_post(url: &str, header: &str, body: &str) -> Got {
     let mut command = Command::new("curl");
@@ -656,8 +408,4 @@ fn plain_post(url: &str, header: &str, body: &str) -> Got {
         headers: head.lines().filter_map(field).collect(),
         body: body.to_owned(),
     }
-}
-
-fn tests() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -76,7 +76,7 @@ fn what_it_lists_is_what_its_catalogue_pins() {
     assert_ne!(digests(&before)[0], digests(&after)[0]);
     assert_eq!(digests(&before)[1..], digests(&after)[1..]);
     mcp::write_catalogue(&lab, "bank", &before, &mcp::bank_risk, &["resources/read"]);
-    let pins = std::fs::read(lab.path("catalogue.pins.json")).unwrap();
+    let pins = std::fs::read(lab.path("bank.pins.json")).unwrap();
     let pins: Value = serde_json::from_slice(&pins).unwrap();
     assert_eq!(pins["pins"].as_array().unwrap().len(), 6);
     // RFC 8785's own example of order, and a digest that Python's `rfc8785` gives too.
