@@ -100,6 +100,7 @@ async fn answer(
         Ok(Cleared::Call(permit)) => turn.call(permit).await,
         Ok(Cleared::WellKnown(document)) => turn.well_known(document).await,
         Ok(Cleared::Mcp(doorway)) => Box::pin(turn.mcp(doorway)).await,
+        Ok(Cleared::McpShared(head)) => Box::pin(turn.mcp_shared(head)).await,
         Err(refusal) => {
             if let Some(matched) = refusal.matched {
                 turn.ledger.on_match(matched);
