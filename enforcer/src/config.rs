@@ -491,8 +491,8 @@ fn parse_crl_source(text: &str, base: &Path) -> Result<CrlSource, String> {
 }
 
 /// Where the URL of an MCP endpoint leads.
-pub(crate) fn mcp_place(text: &str) -> Result<HttpPlace, String> {
-    parse_place(text, true, None)
+pub(crate) fn mcp_place(text: &str, tls: Option<&TlsOptions>) -> Result<HttpPlace, String> {
+    parse_place(text, true, tls)
 }
 
 /// A URL of scheme, host and port, and for MCP a path.

@@ -240,17 +240,22 @@ impl Live {
             return Some((McpClient::program(Arc::clone(&program.stdio), limits), true));
         }
         let target = self.target(upstream)?;
-        let mut headers = HeaderMap::new();
-        if let Ok(Some(shown)) = target.credential(own) {
-            shown.put(&mut headers);
-        }
+        let (own, shows) = (own.clone(), Arc::clone(&target));
+        let headers = Box::new(move || {
+            let mut headers = HeaderMap::new();
+            let shown = shows.credential(&own).map_err(|none| none.to_string())?;
+            if let Some(shown) = shown {
+                shown.put(&mut headers);
+            }
+            Ok(headers)
+        });
         let endpoint = HttpEndpoint {
             authority: target.authority.to_string(),
             path: target.path.to_string(),
             headers,
             connect: Box::new(move || {
                 let target = Arc::clone(&target);
-                Box::pin(async move { target.dial().await })
+                Box::pin(async move { target.connect_own().await })
             }),
         };
         Some((McpClient::http(endpoint, limits), false))
