@@ -40,6 +40,8 @@ pub struct Config {
     pub environment: Environment,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Where operators find metrics and health, if anywhere.
+    pub ops_listen: Option<SocketAddr>,
     /// The folder that `agentca enforcer add` wrote.
     pub identity_dir: PathBuf,
     /// The folder of what this enforcer writes.
@@ -97,6 +99,7 @@ impl Config {
         let Self {
             environment,
             listen,
+            ops_listen,
             identity_dir,
             data_dir,
             stale_after,
@@ -109,6 +112,7 @@ impl Config {
         let fixed = [
             ("environment", *environment == other.environment),
             ("listen", *listen == other.listen),
+            ("ops_listen", *ops_listen == other.ops_listen),
             ("identity_dir", *identity_dir == other.identity_dir),
             ("data_dir", *data_dir == other.data_dir),
             ("stale_after", *stale_after == other.stale_after),
@@ -221,6 +225,7 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
     let RawConfig {
         environment,
         listen,
+        ops_listen,
         authority,
         identity_dir,
         data_dir,
@@ -237,10 +242,9 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
         let parsed = Environment::from_str(&text).map_err(|error| format!("`{text}` is {error}"));
         note(errors, "environment", parsed)
     });
-    let listen = listen.and_then(|text| {
-        let wrong = |_| format!("`{text}` is not an address with a port, like 127.0.0.1:8443");
-        note(errors, "listen", text.parse::<SocketAddr>().map_err(wrong))
-    });
+    let listen = listen.and_then(|text| note(errors, "listen", parse_address(&text, 8443)));
+    let ops_listen =
+        ops_listen.and_then(|text| note(errors, "ops_listen", parse_address(&text, 9464)));
     let revocation = match revocation.as_deref().unwrap_or("feed") {
         "feed" => check_feed(errors, authority.as_deref(), crl),
         "crl" => check_crl(errors, authority.as_deref(), crl, crl_refresh, base),
@@ -269,6 +273,7 @@ fn check(raw: RawConfig, base: &Path, errors: &mut Errors) -> Option<Config> {
     Some(Config {
         environment: environment?,
         listen: listen?,
+        ops_listen,
         identity_dir: base.join(identity_dir?),
         data_dir: base.join(data_dir?),
         stale_after,
@@ -411,6 +416,11 @@ fn check_routes(
         blame(errors, placed.key(), message);
     }
     None
+}
+
+fn parse_address(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let wrong = |_| format!("`{text}` is not an address with a port, like 127.0.0.1:{port}");
+    text.parse().map_err(wrong)
 }
 
 fn parse_authority(text: &str) -> Result<AuthorityUrl, String> {

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use crate::fields::clean_answer;
 use crate::head::Head;
 use crate::live::Live;
+use crate::ops::Failure;
 use crate::road::{Denial, Permit};
 use crate::session::Session;
 use crate::timers::Timer;
@@ -55,6 +56,7 @@ pub(crate) async fn forward(
     let target = std::sync::Arc::clone(permit.target());
     let agent = session.peer.uri();
     let shown = target.credential(agent).map_err(|none| {
+        worker.counters.failed(&target.name, Failure::NoCredential);
         let denial = Denial::new(Rule::Upstream, none.to_string());
         ForwardFailure::Denied(denial, session.peer.standing().status_number)
     })?;

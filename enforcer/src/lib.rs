@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod floor;
 pub mod journal;
 pub mod live;
+pub mod ops;
 pub mod run;
 pub mod server;
 pub mod setting;
