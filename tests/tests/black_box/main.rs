@@ -7,6 +7,7 @@ mod crl_mode;
 mod evidence;
 mod example;
 mod handshakes;
+mod operators;
 mod renewals;
 mod requests;
 mod rewrites;
