@@ -151,6 +151,7 @@ impl Turn {
         let outbound = Outbound::whole(bytes.unwrap_or_default());
         let (session, live) = (&self.session, &self.live);
         let answered = forward(session, live, permit, outbound, request_id, waiting).await?;
+        self.ledger.answered();
         let Answered {
             status,
             headers,

@@ -276,6 +276,7 @@ impl Turn {
             return self.deny(&super::turn::no_method()).await;
         };
         self.ledger.on_mcp(name_of(&upstream, &message));
+        self.count(&upstream, &message);
         let name = match message.kind() {
             Kind::Request(request) => revision::named(request).and_then(revision::encoded),
             _ => None,

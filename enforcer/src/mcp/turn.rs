@@ -25,6 +25,7 @@ use super::session::{Holder, Opened};
 use crate::body;
 use crate::config::DenyAs;
 use crate::head::Head;
+use crate::ops::McpKind;
 use crate::record::McpName;
 use crate::road::{Denial, Matched, Permit, authorise_mcp};
 use crate::service::{Given, Told, Turn};
@@ -69,6 +70,7 @@ impl Turn {
             Err(refusal) => return self.refuse(denials::unreadable(refusal)).await,
         };
         self.ledger.on_mcp(name_of(doorway.upstream(), &message));
+        self.count(doorway.upstream(), &message);
         let endpoint = (&**doorway.upstream(), doorway.options().deny_as);
         let conversation = match self.conversation(endpoint, doorway.head(), &message) {
             Ok(conversation) => conversation,
@@ -114,6 +116,11 @@ impl Turn {
             deny_as,
         };
         self.exchange(permit, exchange).await
+    }
+
+    pub(super) fn count(&self, upstream: &Arc<str>, message: &Message) {
+        let counters = &self.session.worker.counters;
+        counters.mcp(upstream, McpKind::of(message.method()));
     }
 
     /// GET opens a session's stream, DELETE ends the session.
