@@ -169,13 +169,7 @@ fn a_denial_may_be_an_error_too() {
         answer["error"]["code"].is_i64() && answer["result"].is_null(),
         "{answer}"
     );
-    assert!(
-        answer["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("scope"),
-        "{answer}"
-    );
+    assert_eq!(answer["error"]["data"]["rule"], "scope", "{answer}");
     assert!(bank.server.calls_of("payments_refund").is_empty());
 }
 
