@@ -9,14 +9,16 @@ use agentca_identity::certificate::{Certificate, Subject};
 use agentca_identity::chain::TrustAnchor;
 use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::peer::PeerVerifier;
-use agentca_identity::spiffe::LogOrigin;
+use agentca_identity::spiffe::{LogOrigin, SpiffeId};
 use bytes::Bytes;
+use http::HeaderMap;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
 use crate::authorities::Authorities;
 use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
-use crate::mcp::{Pages, SeenTools, Sessions};
+use crate::mcp::{Pages, SeenTools, Sessions, SharedSessions};
+use crate::mcp_client::{ClientLimits, HttpEndpoint, McpClient};
 use crate::road::Destination;
 use crate::status::Registry;
 use crate::stdio::{Stdio, StdioLimits};
@@ -37,7 +39,9 @@ pub struct Live {
     /// Of upstreams that speak MCP.
     mcp: HashMap<Arc<str>, McpUpstream>,
     sessions: Sessions,
+    states: MacKey,
     seen: Arc<SeenTools>,
+    shared: Arc<SharedSessions>,
 }
 
 /// An upstream that speaks MCP.
@@ -124,8 +128,10 @@ impl Live {
             signers: well_known::signers_document(identity),
             targets: targets(&config)?,
             mcp: mcp_upstreams(&config)?,
-            sessions: sessions(identity)?,
+            sessions: Sessions::new(derived(identity, "agentca MCP sessions")?),
+            states: derived(identity, "agentca MCP request states")?,
             seen: Arc::default(),
+            shared: Arc::default(),
             config,
         })
     }
@@ -134,6 +140,7 @@ impl Live {
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         self.seen = Arc::clone(&before.seen);
+        self.shared = Arc::clone(&before.shared);
         for (name, upstream) in &mut self.mcp {
             let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
             else {
@@ -204,6 +211,56 @@ impl Live {
         self.targets.get(upstream).map(Arc::clone)
     }
 
+    /// The upstreams that speak MCP.
+    pub(crate) fn mcp_names(&self) -> Vec<Arc<str>> {
+        self.mcp.keys().cloned().collect()
+    }
+
+    /// The upstreams that are reached at `/mcp` too, in the order of the configuration.
+    pub(crate) fn shared_upstreams(&self) -> impl Iterator<Item = Arc<str>> {
+        let shares = |name: &str| {
+            let (name, upstream) = self.mcp.get_key_value(name)?;
+            upstream.options.shared.then(|| Arc::clone(name))
+        };
+        let upstreams = self.config.upstreams.iter();
+        upstreams.filter_map(move |upstream| shares(&upstream.name))
+    }
+
+    pub(crate) fn shared_sessions(&self) -> &SharedSessions {
+        &self.shared
+    }
+
+    /// A client of an upstream that speaks MCP, and whether it is a program. `own` is whose credential it shows.
+    pub(crate) fn mcp_client(&self, upstream: &str, own: &SpiffeId) -> Option<(McpClient, bool)> {
+        let limits = ClientLimits {
+            answer_max: self.config.limits.message_max,
+            ..ClientLimits::default()
+        };
+        if let Some(program) = &self.mcp.get(upstream)?.program {
+            return Some((McpClient::program(Arc::clone(&program.stdio), limits), true));
+        }
+        let target = self.target(upstream)?;
+        let (own, shows) = (own.clone(), Arc::clone(&target));
+        let headers = Box::new(move || {
+            let mut headers = HeaderMap::new();
+            let shown = shows.credential(&own).map_err(|none| none.to_string())?;
+            if let Some(shown) = shown {
+                shown.put(&mut headers);
+            }
+            Ok(headers)
+        });
+        let endpoint = HttpEndpoint {
+            authority: target.authority.to_string(),
+            path: target.path.to_string(),
+            headers,
+            connect: Box::new(move || {
+                let target = Arc::clone(&target);
+                Box::pin(async move { target.connect_own().await })
+            }),
+        };
+        Some((McpClient::http(endpoint, limits), false))
+    }
+
     /// The upstream of this name that speaks MCP.
     pub(crate) fn mcp_upstream(&self, name: &str) -> Option<(Arc<str>, McpOptions)> {
         let (name, upstream) = self.mcp.get_key_value(name)?;
@@ -236,6 +293,11 @@ impl Live {
 
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// What states of unfinished calls are sealed with.
+    pub(crate) fn states(&self) -> &MacKey {
+        &self.states
     }
 
     pub(crate) fn seen_tools(&self) -> &Arc<SeenTools> {
@@ -304,11 +366,9 @@ fn program(
     })
 }
 
-/// Sealed with a key that comes from the response signer's: they last as long as that.
-fn sessions(identity: &ServingIdentity) -> Result<Sessions, LiveError> {
-    MacKey::derive(&identity.response_key, "agentca MCP sessions")
-        .map(Sessions::new)
-        .ok_or(LiveError::ResponseSigner)
+/// A key that comes from the response signer's: what is sealed with it lasts as long as that.
+fn derived(identity: &ServingIdentity, purpose: &str) -> Result<MacKey, LiveError> {
+    MacKey::derive(&identity.response_key, purpose).ok_or(LiveError::ResponseSigner)
 }
 
 fn signer(identity: &ServingIdentity) -> Result<ResponseSigner, LiveError> {

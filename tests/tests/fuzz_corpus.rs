@@ -14,6 +14,7 @@ use agentca_auditlog::heartbeat::{Heartbeat, HeartbeatError};
 use agentca_auditlog::proof::Proof;
 use agentca_auditlog::receipt::AgentAudit;
 use agentca_auditlog::record::scan;
+use agentca_auditlog::sse::EventReader;
 use agentca_auditlog::status::{Snapshot, StatusRecord};
 use agentca_enforcer::config::Config;
 use agentca_identity::certificate::{AgentIdentity, Certificate};
@@ -28,6 +29,7 @@ use agentca_identity::scope::ScopeSet;
 use agentca_identity::serial::Serial;
 use agentca_identity::time::Timestamp;
 use agentca_identity::trust::TrustLevel;
+use agentca_policy::json::{JsonLimits, check as check_json};
 use agentca_policy::{PinsFile, ToolDefinition};
 use agentca_tests::fuzz_targets::{self, TARGETS, Target};
 
@@ -163,6 +165,16 @@ fn snapshot_corpus() {
 }
 
 #[test]
+fn json_corpus() {
+    check("json");
+}
+
+#[test]
+fn sse_corpus() {
+    check("sse");
+}
+
+#[test]
 fn status_corpus() {
     check("status");
 }
@@ -206,6 +218,18 @@ fn good_seeds_are_accepted() {
             }
         };
         assert!(is_read, "{seed}");
+    }
+    for (seed, bytes) in seeds("json") {
+        let limits = JsonLimits {
+            depth: 64,
+            values: 10_000,
+        };
+        assert_eq!(check_json(&bytes, limits), Ok(()), "{seed}");
+    }
+    for (seed, bytes) in seeds("sse") {
+        let mut reader = EventReader::new(fuzz_targets::LONGEST_EVENT);
+        reader.push(&bytes);
+        assert!(matches!(reader.next_event(), Ok(Some(_))), "{seed}");
     }
     // Its key is nobody's, but its text is that of a heartbeat.
     for (seed, bytes) in seeds("heartbeat") {

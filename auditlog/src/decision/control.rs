@@ -7,8 +7,11 @@ use agentca_identity::time::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{AUTHORITY_CHECKPOINT, CRL_ACCEPTED, HANDSHAKE_REFUSED, WITNESS_CONFIRMED};
+use super::{
+    AUTHORITY_CHECKPOINT, CRL_ACCEPTED, HANDSHAKE_REFUSED, TOOL_WITHHELD, WITNESS_CONFIRMED,
+};
 use crate::checkpoint::{Checkpoint, CheckpointError, verify_cosignature};
+use crate::merkle::Hash;
 use crate::note::{Note, VerifierKey};
 use crate::record::{Head, Record};
 
@@ -156,6 +159,38 @@ impl CrlAccepted<'_> {
     }
 }
 
+/// A tool was seen that is not the one that was pinned: from here on it is withheld and denied.
+#[derive(Clone, Copy, Debug)]
+pub struct ToolWithheld<'a> {
+    /// Whose tool it is.
+    pub upstream: &'a str,
+    /// Its name, as the server writes it.
+    pub tool: &'a str,
+    /// SHA-256 of its definition in the form of RFC 8785; absent when that cannot be read.
+    pub digest: Option<&'a Hash>,
+    /// That of the definition that was pinned.
+    pub pinned: Option<&'a Hash>,
+    /// `new`, `changed` or `unreadable`.
+    pub reason: &'a str,
+}
+
+impl ToolWithheld<'_> {
+    /// Writes the record.
+    pub fn write(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let mut record = Record::begin(out, head, TOOL_WITHHELD);
+        if let Some(digest) = self.digest {
+            record.base64("digest", digest);
+        }
+        if let Some(pinned) = self.pinned {
+            record.base64("pinned", pinned);
+        }
+        record.text("reason", self.reason);
+        record.text("tool", self.tool);
+        record.text("upstream", self.upstream);
+        record.finish();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use agentca_identity::crypto::{KeyKind, PrivateKey};
@@ -167,6 +202,19 @@ mod tests {
 
     #[test]
     fn small_records_are_canonical() {
+        let withheld = ToolWithheld {
+            upstream: "payments",
+            tool: "refund",
+            digest: Some(&[1; 32]),
+            pinned: Some(&[2; 32]),
+            reason: "changed",
+        };
+        let record = written(|head, out| withheld.write(head, out));
+        let value: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        assert_eq!(
+            (&value["tool"], &value["reason"]),
+            (&"refund".into(), &"changed".into())
+        );
         let samples = ["192.0.2.1", "2001:db8::1"];
         let refused = HandshakeRefused {
             reason: "expired",

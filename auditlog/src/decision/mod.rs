@@ -11,7 +11,7 @@ pub use call::{
     AgentFields, CallFields, DecisionFields, OutcomeFields, RequestFields, ResultFields,
 };
 pub use control::{
-    AuthorityCheckpoint, Confirmed, CrlAccepted, HandshakeRefused, WitnessConfirmed,
+    AuthorityCheckpoint, Confirmed, CrlAccepted, HandshakeRefused, ToolWithheld, WitnessConfirmed,
     read_witness_confirmed,
 };
 
@@ -27,6 +27,8 @@ pub const WITNESS_CONFIRMED: &str = "witness-confirmed";
 pub const AUTHORITY_CHECKPOINT: &str = "authority-checkpoint";
 /// The kind of [`CrlAccepted`].
 pub const CRL_ACCEPTED: &str = "crl-accepted";
+/// The kind of [`ToolWithheld`].
+pub const TOOL_WITHHELD: &str = "tool-withheld";
 
 #[cfg(test)]
 mod tests {

@@ -353,7 +353,13 @@ mod example {
 
     const EXAMPLE: &str = include_str!("../../enforcer.example.toml");
     /// Keys that stand in the example with a value of no meaning, since they have no fixed default.
-    const WITHOUT_DEFAULT: [&str; 4] = ["threads", "tls", "credentials", "classification"];
+    const WITHOUT_DEFAULT: [&str; 5] = [
+        "threads",
+        "ops_listen",
+        "tls",
+        "credentials",
+        "classification",
+    ];
 
     /// `key` of `key = value`, and whether it is commented out.
     fn key_of(line: &str) -> Option<(&str, bool)> {
@@ -450,7 +456,7 @@ mod example {
     #[test]
     fn no_key_is_missing_and_none_is_unexplained() {
         let everything = uncommented_with(|_| true, Tables::Uncommented);
-        // `tls` has no meaning with the plain URL of the documented file.
+        // `tls` has no meaning with a plain URL.
         parse_everything(&everything.replace("http://", "https://")).unwrap();
         let all: Table = everything.parse().unwrap();
         let mut places = std::collections::BTreeMap::new();

@@ -20,10 +20,22 @@ pub(crate) struct SeenTools {
 #[derive(Debug)]
 pub(crate) struct Seen {
     tools: ArcSwap<HashMap<Box<str>, [u8; 32]>>,
+    /// The whole list as the watcher saw it last.
+    listed: ArcSwap<Vec<Listed>>,
     /// Grows with every change.
     changes: AtomicU64,
     /// Somebody has reason to think that they changed.
     look: Notify,
+}
+
+/// A tool as its server listed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) name: Box<str>,
+    /// None when the definition cannot be read.
+    pub(crate) digest: Option<[u8; 32]>,
+    /// As the server wrote it.
+    pub(crate) definition: Box<str>,
 }
 
 impl Seen {
@@ -33,8 +45,12 @@ impl Seen {
     }
 
     /// Every tool there is.
-    pub(crate) fn replace(&self, tools: HashMap<Box<str>, [u8; 32]>) {
-        self.tools.store(Arc::new(tools));
+    pub(crate) fn replace(&self, listed: Vec<Listed>) {
+        let digests = listed
+            .iter()
+            .filter_map(|tool| Some((tool.name.clone(), tool.digest?)));
+        self.tools.store(Arc::new(digests.collect()));
+        self.listed.store(Arc::new(listed));
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -53,7 +69,13 @@ impl Seen {
             tools
         });
         self.changes.fetch_add(1, Ordering::AcqRel);
+        self.look();
         true
+    }
+
+    /// The whole list as the watcher saw it last.
+    pub(crate) fn listed(&self) -> Arc<Vec<Listed>> {
+        self.listed.load_full()
     }
 
     /// How often it changed.
@@ -81,6 +103,7 @@ impl SeenTools {
         }
         let seen = Arc::new(Seen {
             tools: ArcSwap::default(),
+            listed: ArcSwap::default(),
             changes: AtomicU64::new(0),
             look: Notify::new(),
         });
@@ -109,7 +132,12 @@ mod tests {
         assert_eq!(tools.digest("payments", "refund"), Some([3; 32]));
         assert_eq!(tools.digest("payments", "list"), Some([2; 32]));
         assert_eq!(tools.digest("mail", "refund"), None);
-        seen.replace(HashMap::from([("list".into(), [2; 32])]));
+        let listed = Listed {
+            name: "list".into(),
+            digest: Some([2; 32]),
+            definition: "{}".into(),
+        };
+        seen.replace(vec![listed]);
         assert_eq!(tools.digest("payments", "refund"), None);
     }
 }

@@ -1,0 +1,297 @@
+//! Looks at what MCP servers list, by itself: a tool that is not the one that was pinned is withheld
+//! from the moment it is seen, whether or not an agent asked for a list.
+//!
+//! What was seen last is written to `tools/<upstream>.json` in `data_dir`, for
+//! `agentca-enforcer catalogue diff`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentca_auditlog::decision::ToolWithheld;
+use agentca_auditlog::log::Log;
+use agentca_identity::spiffe::SpiffeId;
+use agentca_identity::time::Timestamp;
+use agentca_policy::{McpServer, ToolDefinition, digest_text};
+use arc_swap::ArcSwap;
+use serde_json::value::RawValue;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::seen::Listed;
+use crate::journal;
+use crate::live::Live;
+use crate::mcp_client::{ClientError, ListedTool, McpClient};
+use crate::ops::{Board, ToolCounts};
+
+/// Looks at every MCP server of the configuration.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub(crate) live: Arc<ArcSwap<Live>>,
+    pub(crate) log: Arc<Log>,
+    /// The enforcer's own name: it looks as itself, for nobody.
+    pub(crate) own: SpiffeId,
+    /// Where operators look.
+    pub(crate) board: Arc<Board>,
+    /// Where what was seen is written.
+    pub(crate) dir: PathBuf,
+}
+
+/// What is known of one server between two looks.
+#[derive(Debug, Default)]
+struct Known {
+    /// A program's process is kept, a server over HTTP is asked anew.
+    program: Option<McpClient>,
+    /// Tools that were recorded as withheld.
+    withheld: HashMap<String, Option<[u8; 32]>>,
+    /// What was written.
+    written: Option<Vec<ListedTool>>,
+    /// Why the last look failed.
+    failing: Option<ClientError>,
+}
+
+impl Watcher {
+    /// One look at every server, all at once and for a short time: so that the first call finds what
+    /// it is held against.
+    pub(crate) async fn first(self: &Arc<Self>) {
+        let mut looks = JoinSet::new();
+        for name in self.live.load().mcp_names() {
+            let own = Arc::clone(self);
+            looks.spawn(async move { own.look(&name, &mut Known::default()).await });
+        }
+        let all = async { while looks.join_next().await.is_some() {} };
+        if tokio::time::timeout(FIRST, all).await.is_err() {
+            tracing::warn!(
+                "not every MCP server told its tools yet: those of the others are denied until it does"
+            );
+        }
+    }
+
+    /// Looks again and again.
+    pub(crate) async fn run(self: Arc<Self>) -> std::convert::Infallible {
+        let mut running: HashMap<Arc<str>, JoinHandle<()>> = HashMap::new();
+        loop {
+            let names = self.live.load().mcp_names();
+            running.retain(|name, task| {
+                let stays = names.contains(name);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for name in names {
+                let own = Arc::clone(&self);
+                let upstream = Arc::clone(&name);
+                running
+                    .entry(name)
+                    .or_insert_with(|| tokio::spawn(async move { own.follow(&upstream).await }));
+            }
+            tokio::time::sleep(CONFIGURATION).await;
+        }
+    }
+
+    async fn follow(&self, upstream: &str) {
+        let mut known = Known::default();
+        loop {
+            self.look(upstream, &mut known).await;
+            let live = self.live.load_full();
+            let Some((_, options)) = live.mcp_upstream(upstream) else {
+                return;
+            };
+            let seen = live.seen_tools().of(upstream);
+            let early = async {
+                seen.asked().await;
+                // Lists that change in bursts are looked at once.
+                tokio::time::sleep(SOON).await;
+            };
+            let _early = tokio::time::timeout(options.watch, early).await;
+        }
+    }
+
+    async fn look(&self, upstream: &str, known: &mut Known) {
+        let live = self.live.load_full();
+        let listed = match live.mcp_client(upstream, &self.own) {
+            None => return,
+            Some((client, false)) => {
+                let listed = client.list_tools().await;
+                client.close().await;
+                listed
+            }
+            Some((client, true)) => known.program.get_or_insert(client).list_tools().await,
+        };
+        match listed {
+            Ok(tools) => {
+                known.failing = None;
+                self.saw(&live, upstream, tools, known).await;
+            }
+            Err(error) => {
+                if known.failing.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        upstream,
+                        %error,
+                        "the MCP server's tools cannot be listed: they are judged as they were seen last"
+                    );
+                }
+                known.failing = Some(error);
+            }
+        }
+    }
+
+    async fn saw(&self, live: &Live, upstream: &str, tools: Vec<ListedTool>, known: &mut Known) {
+        let name: Arc<str> = upstream.into();
+        let seen = live.seen_tools().of(upstream);
+        let listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
+        let server = live.config().mcp_catalogue.server(upstream).cloned();
+        let withheld = withheld(&listed, server.as_deref());
+        for (name, change) in &withheld {
+            if known.withheld.get(name) == Some(&change.digest) {
+                continue;
+            }
+            tracing::warn!(
+                upstream,
+                tool = name,
+                reason = change.reason,
+                "a tool is withheld: see `agentca-enforcer catalogue diff`"
+            );
+            if let Err(error) = self.record(upstream, name, change).await {
+                tracing::error!(%error, "a withheld tool was not recorded");
+            }
+        }
+        let digests = withheld
+            .into_iter()
+            .map(|(name, change)| (name, change.digest));
+        known.withheld = digests.collect();
+        self.board.tools(&name, counts(&listed, server.as_deref()));
+        seen.replace(listed);
+        if known.written.as_ref() != Some(&tools) {
+            self.write(upstream, &tools).await;
+            known.written = Some(tools);
+        }
+    }
+
+    async fn record(
+        &self,
+        upstream: &str,
+        name: &str,
+        change: &Change,
+    ) -> Result<u64, journal::JournalError> {
+        let tool: String = name.chars().take(NAME).collect();
+        let withheld = ToolWithheld {
+            upstream,
+            tool: &tool,
+            digest: change.digest.as_ref(),
+            pinned: change.pinned.as_ref(),
+            reason: change.reason,
+        };
+        journal::record(&self.log, |head, out| withheld.write(head, out)).await
+    }
+
+    async fn write(&self, upstream: &str, tools: &[ListedTool]) {
+        let text = document(upstream, tools);
+        let (dir, name) = (self.dir.clone(), format!("{upstream}.json"));
+        let writing = tokio::task::spawn_blocking(move || put(&dir, &name, &text));
+        if let Ok(Err(error)) = writing.await {
+            let dir = self.dir.display();
+            tracing::warn!(%error, %dir, "what was seen of an MCP server was not written");
+        }
+    }
+}
+
+/// Why a tool is withheld.
+#[derive(Debug)]
+struct Change {
+    digest: Option<[u8; 32]>,
+    pinned: Option<[u8; 32]>,
+    reason: &'static str,
+}
+
+/// The tools of a list that are not what was pinned.
+fn withheld(listed: &[Listed], server: Option<&McpServer>) -> Vec<(String, Change)> {
+    let change = |tool: &Listed| {
+        let known = server.and_then(|server| server.tool(&tool.name));
+        let pinned = known.and_then(|known| Some(known.pinned.as_ref()?.digest));
+        let reason = match (tool.digest, pinned) {
+            (Some(digest), Some(pinned)) if digest == pinned => return None,
+            (None, _) => "unreadable",
+            (Some(_), Some(_)) => "changed",
+            (Some(_), None) => "new",
+        };
+        let change = Change {
+            digest: tool.digest,
+            pinned,
+            reason,
+        };
+        Some((tool.name.to_string(), change))
+    };
+    listed.iter().filter_map(change).collect()
+}
+
+/// How many of a list may be called now, whoever calls.
+fn counts(listed: &[Listed], server: Option<&McpServer>) -> ToolCounts {
+    let now = Timestamp::now();
+    let mut counts = ToolCounts::default();
+    for tool in listed {
+        let known = server.and_then(|server| server.tool(&tool.name));
+        let counted = match known.map(|known| known.standing(tool.digest.as_ref(), now)) {
+            None => &mut counts.unknown,
+            Some(Ok(_)) => &mut counts.callable,
+            Some(Err(_)) => &mut counts.withheld,
+        };
+        *counted += 1;
+    }
+    counts
+}
+
+impl Listed {
+    fn read(tool: &ListedTool) -> Self {
+        let definition = ToolDefinition::parse(&tool.definition).ok();
+        Self {
+            name: tool.name.as_str().into(),
+            digest: definition.map(|definition| definition.digest()),
+            definition: tool.definition.as_str().into(),
+        }
+    }
+}
+
+/// `{"upstream","seen","tools":[{"name","digest","definition"}]}`.
+fn document(upstream: &str, tools: &[ListedTool]) -> String {
+    #[derive(serde::Serialize)]
+    struct Document<'a> {
+        upstream: &'a str,
+        seen: String,
+        tools: Vec<SeenTool<'a>>,
+    }
+    #[derive(serde::Serialize)]
+    struct SeenTool<'a> {
+        name: &'a str,
+        digest: Option<String>,
+        definition: Option<&'a RawValue>,
+    }
+    let tools = tools.iter().map(|tool| SeenTool {
+        name: &tool.name,
+        digest: Listed::read(tool).digest.map(|digest| digest_text(&digest)),
+        definition: serde_json::from_str(&tool.definition).ok(),
+    });
+    let document = Document {
+        upstream,
+        seen: Timestamp::now().to_string(),
+        tools: tools.collect(),
+    };
+    serde_json::to_string_pretty(&document).unwrap_or_default()
+}
+
+/// All of it or nothing: it is read by others at any time.
+fn put(dir: &Path, name: &str, text: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let beside = dir.join(format!("{name}.new"));
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, dir.join(name))
+}
+
+/// How long the first look may hold up the opening of the port.
+const FIRST: Duration = Duration::from_secs(5);
+/// How often a configuration is looked at for other servers.
+const CONFIGURATION: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(50);
+/// Characters of a name that are recorded.
+const NAME: usize = 128;
