@@ -89,7 +89,7 @@ fn unknown_keys_are_told_what_was_meant_or_where_they_belong() {
         (
             "name = \"payments\"",
             "weight = 1",
-            "upstream[1].weight: is not a key here; the keys here are name, url",
+            "upstream[1].weight: is not a key here; the keys here are name, kind, url",
         ),
     ] {
         let said = parse(&DOCUMENTED.replace(at, &format!("{at}\n{key}")))
