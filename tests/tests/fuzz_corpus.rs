@@ -105,6 +105,11 @@ fn certificate_corpus() {
 }
 
 #[test]
+fn rpc_corpus() {
+    check("rpc");
+}
+
+#[test]
 fn csr_corpus() {
     check("csr");
 }
