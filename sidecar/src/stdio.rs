@@ -9,6 +9,7 @@ mod pipes;
 mod session;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -311,8 +312,16 @@ impl Bridge {
     }
 
     /// Begins the session again with the client's own words, unless somebody else just did; says whether
-    /// there is one.
-    async fn begin_again(self: &Arc<Self>, before: Option<http::HeaderValue>) -> bool {
+    /// there is one. Boxed, since the listener that it starts may come back here.
+    fn begin_again(
+        self: &Arc<Self>,
+        before: Option<http::HeaderValue>,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        let this = Arc::clone(self);
+        Box::pin(async move { this.begin_again_now(before).await })
+    }
+
+    async fn begin_again_now(self: &Arc<Self>, before: Option<http::HeaderValue>) -> bool {
         let _alone = self.session.renewing.lock().await;
         if self.session.id() != before {
             return self.session.id().is_some();
