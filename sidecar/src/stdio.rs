@@ -79,6 +79,8 @@ struct Running {
     task: AbortHandle,
     /// It stands alone: a cancellation closes its stream. In a session it is told.
     alone: bool,
+    /// It has no answer as long as all is well.
+    endless: bool,
 }
 
 impl Bridge {
@@ -151,13 +153,19 @@ impl Bridge {
         let opening = (message.is("initialize") && !alone).then(|| self.session.close_gate());
         let this = Arc::clone(self);
         let key = id.clone();
+        let endless = message.is("subscriptions/listen");
         let task = tasks.spawn(async move {
             let _slot = slot;
             this.request(&message, &id).await;
             drop(opening);
             this.running().remove(&id);
         });
-        self.running().insert(key, Running { task, alone });
+        let running = Running {
+            task,
+            alone,
+            endless,
+        };
+        self.running().insert(key, running);
     }
 
     /// Closes the stream of a request that stands alone; says whether it was one.
@@ -167,7 +175,9 @@ impl Bridge {
             return message.version.is_some();
         };
         match running.get(id) {
-            Some(Running { task, alone: true }) => {
+            Some(Running {
+                task, alone: true, ..
+            }) => {
                 task.abort();
                 running.remove(id);
                 true
@@ -356,6 +366,9 @@ impl Bridge {
 
     /// Lets what runs come to its end, for a while, then ends the session.
     async fn finish(&self, mut tasks: JoinSet<()>) {
+        for running in self.running().values().filter(|running| running.endless) {
+            running.task.abort();
+        }
         let rest = async { while tasks.join_next().await.is_some() {} };
         let _late = tokio::time::timeout(GRACE, rest).await;
         tasks.abort_all();
