@@ -28,6 +28,7 @@ use crate::head::{Head, Trace};
 use crate::ops::{Decided, Finished, Measured};
 use crate::road::{Denial, Matched, Permit};
 use crate::session::Session;
+use crate::shares::Calling;
 
 /// What came of a request.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub(crate) struct Ledger {
     trace: Option<Trace>,
     call: CallName,
     mcp: Option<Box<McpName>>,
+    /// Held until the call has ended, its stream included.
+    calling: Option<Calling>,
     /// What went wrong though there was an answer.
     failure: Option<&'static str>,
     scope: Option<Scope>,
@@ -117,6 +120,7 @@ impl Ledger {
             trace: head.and_then(|head| head.trace.clone()),
             call: CallName::Unknown,
             mcp: None,
+            calling: None,
             failure: None,
             scope: None,
             request_digest: None,
@@ -147,6 +151,12 @@ impl Ledger {
             CallName::Matched(matched) => Some(matched),
             CallName::Unknown | CallName::WellKnown(_) => None,
         }
+    }
+
+    /// Counts the call for its agent; false when too many run.
+    pub(crate) fn takes_a_place(&mut self, most: usize) -> bool {
+        self.calling = self.session.calling(most);
+        self.calling.is_some()
     }
 
     /// It is a message of MCP.
@@ -227,6 +237,7 @@ impl Ledger {
             trace: self.trace.take(),
             call: std::mem::replace(&mut self.call, CallName::Unknown),
             mcp: self.mcp.take(),
+            calling: self.calling.take(),
             failure: self.failure,
             scope: self.scope.take(),
             request_digest: self.request_digest,

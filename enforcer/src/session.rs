@@ -8,7 +8,7 @@ use crate::gate::Traffic;
 use crate::ops::RunningStream;
 use crate::peer::Peer;
 use crate::record::Ended;
-use crate::shares::{Place, Reserved};
+use crate::shares::{Calling, Place, Reserved};
 use crate::status::Verdict;
 use crate::worker::Worker;
 
@@ -51,6 +51,11 @@ impl Session {
     /// Room for a body, to be grown.
     pub(crate) fn reserve(&self) -> Reserved {
         self.place.reserve()
+    }
+
+    /// Counts a call of the agent's until what is given is dropped; none when `most` of them run.
+    pub(crate) fn calling(&self, most: usize) -> Option<Calling> {
+        self.place.call(most)
     }
 
     /// Counts a stream until what is given is dropped.

@@ -1,4 +1,5 @@
-//! What one agent may take of an enforcer: connections, and memory for bodies that are held whole.
+//! What one agent may take of an enforcer: connections, calls at one time, and memory for bodies that are
+//! held whole.
 //!
 //! All agents together hold at most `buffered_max` bytes of bodies, one agent at most half of it, so
 //! that whoever fills its share leaves room for the others. What is reserved is given back by a drop.
@@ -19,6 +20,7 @@ pub(crate) struct Shares {
 struct Share {
     /// Written under the lock of the list.
     connections: AtomicUsize,
+    calls: AtomicUsize,
     buffered: AtomicUsize,
 }
 
@@ -63,6 +65,23 @@ impl Place {
             share: Arc::clone(&self.share),
             bytes: 0,
         }
+    }
+}
+
+impl Place {
+    /// One more call that runs; none when `most` of the agent's do.
+    pub(crate) fn call(&self, most: usize) -> Option<Calling> {
+        take(&self.share.calls, 1, most).then(|| Calling(Arc::clone(&self.share)))
+    }
+}
+
+/// A call of an agent's that runs.
+#[derive(Debug)]
+pub(crate) struct Calling(Arc<Share>);
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -136,6 +155,18 @@ mod tests {
         assert_eq!(shares.buffered.load(Ordering::Relaxed), 0);
         drop((one, other));
         assert!(shares.lock().is_empty());
+    }
+
+    #[test]
+    fn calls_are_counted_over_all_connections_of_an_agent() {
+        let shares = Arc::new(Shares::default());
+        let (one, two) = (shares.enter("a", 9).unwrap(), shares.enter("a", 9).unwrap());
+        let first = one.call(2).unwrap();
+        let _second = two.call(2).unwrap();
+        assert!(one.call(2).is_none() && two.call(2).is_none());
+        assert!(shares.enter("b", 9).unwrap().call(2).is_some());
+        drop(first);
+        assert!(two.call(2).is_some());
     }
 
     #[test]

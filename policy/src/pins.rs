@@ -307,7 +307,8 @@ impl RawPin<'_> {
             .map_err(|error: DefinitionError| wrong(".definition", error))?;
         let actual = definition.digest();
         if parse_digest(&digest) != Some(actual) {
-            let message = format!("is not the definition's: that is {}", digest_text(&actual));
+            let actual = digest_text(&actual);
+            let message = format!("is not that of the definition of `{tool}`, which is {actual}");
             return Err(wrong(".digest", message));
         }
         if definition.name() != tool {

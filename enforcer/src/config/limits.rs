@@ -45,6 +45,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Those of one agent.
     pub max_agent_connections: usize,
+    /// Calls of one agent at one time, streams among them.
+    pub max_agent_calls: usize,
     /// Concurrent HTTP/2 streams of one connection.
     pub h2_max_streams: u32,
     /// Idle connections kept to one upstream by one thread.
@@ -71,6 +73,7 @@ impl Default for Limits {
             headers_max: 100,
             max_connections: 16_384,
             max_agent_connections: 4_096,
+            max_agent_calls: 1_024,
             h2_max_streams: 128,
             upstream_idle_max: 64,
         }
@@ -129,6 +132,7 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
         headers_max: count("headers_max", default.headers_max, 8..=1_000),
         max_connections: count("max_connections", default.max_connections, 1..=10_000_000),
         max_agent_connections: count("max_agent_connections", agents, 1..=10_000_000),
+        max_agent_calls: count("max_agent_calls", default.max_agent_calls, 1..=10_000_000),
         h2_max_streams,
         upstream_idle_max: count("upstream_idle_max", default.upstream_idle_max, 0..=100_000),
     }

@@ -200,6 +200,11 @@ impl Turn {
         };
         let revision = revision.map_err(|refusal| denials::disagreeing(message, refusal))?;
         if revision.is_some_and(|revision| !revision.has_sessions()) {
+            if matches!(message.kind(), Kind::Response) {
+                let detail = "this revision has no requests of servers, and so no answers to them";
+                let denial = Denial::new(Rule::Malformed, detail);
+                return Err(denials::denied(message, revision, deny_as, denial));
+            }
             return Ok(Conversation::new(revision, None));
         }
         let deny = |denial| denials::denied(message, revision, deny_as, denial);

@@ -132,7 +132,10 @@ fn the_upstream_learns_who_calls_and_the_log_what_was_called() {
     assert_eq!(denied["isError"], true, "{denied}");
     let records = log::of_kind(&bank.enforcer.log(), "decision");
     let of = |name: &str| {
-        let found = records.iter().find(|record| record["call"]["name"] == name);
+        let name = format!("mcp:bank:{name}");
+        let found = records
+            .iter()
+            .find(|record| record["call"]["name"] == *name);
         found.unwrap_or_else(|| panic!("no record of {name} in {records:#?}"))
     };
     let allowed = of("account_balance");

@@ -41,7 +41,11 @@ fn must_deny(enforcer: &Enforcer, server: &Server, agent: &Path, tool: &str, rul
         log::records(&enforcer.log())[usize::try_from(got.record()).unwrap()].clone();
     assert_eq!(record["decision"], "deny", "{record}");
     assert_eq!(record["rule"], rule, "{record}");
-    assert_eq!(record["call"]["name"], tool, "{record}");
+    assert_eq!(
+        record["call"]["name"],
+        format!("mcp:bank:{tool}"),
+        "{record}"
+    );
     assert_eq!(
         server.calls_of(tool).len(),
         before,
@@ -182,5 +186,5 @@ fn tools_that_cannot_be_looked_at_are_withheld() {
     let got = mcp::post(&enforcer, &agent, "bank", &headers, body.as_bytes());
     got.must_be_signed();
     assert!(!got.body.contains("account_balance"), "{got:?}");
-    must_deny(&enforcer, &server, &agent, "echo", "tool-unverified");
+    must_deny(&enforcer, &server, &agent, "echo", "tool-changed");
 }
