@@ -1,5 +1,9 @@
 //! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage or configuration.
 
+mod catalogue;
+mod output;
+mod scan;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,7 +28,7 @@ pub fn main() -> ExitCode {
         command,
     } = Arguments::parse();
     match command {
-        Command::Run { config } => match start_logging(log_format) {
+        Command::Run { config } => match start_logging(log_format, "info") {
             Ok(()) => report(run::run(&config)),
             Err(usage) => {
                 eprintln!("{NAME}: {usage}");
@@ -32,6 +36,12 @@ pub fn main() -> ExitCode {
             }
         },
         Command::Check { config } => check(&config),
+        Command::Scan(arguments) => output::ended(
+            start_logging(log_format, SCAN_LOG)
+                .map_err(output::Failure::Usage)
+                .and_then(|()| scan::run(&arguments)),
+        ),
+        Command::Catalogue { command } => catalogue::run(&command),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, NAME, &mut std::io::stdout());
@@ -66,6 +76,15 @@ enum Command {
         /// The configuration file
         #[arg(long, value_name = "FILE", env = "AGENTCA_ENFORCER_CONFIG")]
         config: PathBuf,
+    },
+    /// Write a catalogue of what a live MCP server has, with its tools pinned as they are
+    #[command(after_help = SCAN_EXAMPLES)]
+    Scan(scan::ScanArgs),
+    /// List, compare, approve, reject and assess the tools of MCP servers
+    #[command(after_help = CATALOGUE_EXAMPLES)]
+    Catalogue {
+        #[command(subcommand)]
+        command: catalogue::CatalogueCommand,
     },
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
@@ -156,8 +175,10 @@ fn say(error: &RunError) {
     }
 }
 
-fn start_logging(format: LogFormat) -> Result<(), String> {
-    let filter = log_filter(std::env::var(LOG).ok().as_deref())?;
+/// `default` is what is logged unless the environment says otherwise.
+fn start_logging(format: LogFormat, default: &str) -> Result<(), String> {
+    let set = std::env::var(LOG).ok().filter(|set| !set.is_empty());
+    let filter = log_filter(set.as_deref().or(Some(default)))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -187,6 +208,8 @@ fn log_filter(set: Option<&str>) -> Result<EnvFilter, String> {
 
 /// The environment variable that says what is logged, the same for every program of ours.
 const LOG: &str = "AGENTCA_LOG";
+/// While a server is scanned: what goes wrong, and what the server's program says about itself.
+const SCAN_LOG: &str = "warn,agentca_enforcer::stdio::stderr=info";
 /// What is logged is this and everything before it.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Exit code of what the caller has to write differently.
@@ -220,6 +243,24 @@ Example:
 
 Exits 2 when something is wrong. enforcer/enforcer.example.toml, in the source tree, is a
 configuration with every key, its default and what it is for.";
+
+const SCAN_EXAMPLES: &str = "\
+Examples:
+  agentca-enforcer scan --mcp http://127.0.0.1:9000/mcp --upstream payments
+  agentca-enforcer scan --command \"npx -y @modelcontextprotocol/server-everything\" --upstream everything
+  agentca-enforcer scan --mcp http://127.0.0.1:9000/mcp --upstream payments --dry-run
+
+Writes catalogue.toml and catalogue.pins.json, or what `--out` names. Where they are there already, what
+is new is added at the end and nothing else is touched. Risks and permissions are guesses by name,
+schema and annotations, the higher where unsure: read them. The first scan of a server pins its tools;
+those that come later, or change, wait for `agentca-enforcer catalogue approve`.";
+
+const CATALOGUE_EXAMPLES: &str = "\
+Examples:
+  agentca-enforcer catalogue list --config enforcer.toml
+  agentca-enforcer catalogue diff --config enforcer.toml
+  agentca-enforcer catalogue approve payments:refund --config enforcer.toml \\
+      --reason \"looked at with its maker\" --person ~/.config/agentca/admin";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -260,13 +301,13 @@ mod tests {
 
     #[test]
     fn every_command_has_examples_and_configurations_name_the_example() {
-        for name in ["run", "check", "completions"] {
+        for name in ["run", "check", "completions", "scan", "catalogue"] {
             let help = Arguments::try_parse_from([NAME, name, "--help"]).unwrap_err();
             let help = help.to_string();
             assert!(help.contains(&format!("{NAME} {name}")), "{help}");
             assert!(help.contains("Example"), "{help}");
             let named = help.contains("enforcer/enforcer.example.toml");
-            assert_eq!(named, name != "completions", "{help}");
+            assert_eq!(named, matches!(name, "run" | "check"), "{help}");
         }
     }
 }

@@ -14,6 +14,7 @@ mod catalogue;
 mod ceiling;
 mod decision;
 mod definition;
+pub mod diff;
 mod digest;
 pub mod dsse;
 pub mod json;
@@ -24,6 +25,9 @@ mod permissions;
 mod pins;
 mod rule;
 mod standing;
+mod suggest;
+#[cfg(test)]
+mod testing;
 mod tier;
 mod tool;
 
@@ -50,5 +54,6 @@ pub use permissions::{
 pub use pins::{Admitted, Approved, Pin, PinsError, PinsFile, Rejection, SCAN, Signers};
 pub use rule::Rule;
 pub use standing::{Refusal, Standing};
+pub use suggest::{Suggestion, suggest};
 pub use tier::Tier;
 pub use tool::{DataFlow, MethodDecl, PinnedDefinition, Tool, ToolDecl};

@@ -1,7 +1,9 @@
 //! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 could not reach.
 
+mod check;
 mod connect;
 mod failure;
+mod install;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Connect(arguments) => wait(connect::run(*arguments)),
+        Command::Check(arguments) => wait(check::run(arguments)),
+        Command::Install(arguments) => install::run(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
@@ -63,6 +67,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Connect(Box<connect::ConnectArguments>),
+    Check(check::CheckArguments),
+    Install(Box<install::InstallArguments>),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -98,6 +104,9 @@ const NAME: &str = "agentca-sidecar";
 const EXAMPLES: &str = "\
 Examples:
   agentca issue support-01 --owner alice@example.org --scope 'mcp:payments:*' --trust L2 --out ./support-01
+  agentca-sidecar check https://localhost:8443/mcp/payments --credentials ./support-01
+  agentca-sidecar install --client claude-desktop https://localhost:8443/mcp/payments \\
+      --credentials ./support-01
   agentca-sidecar connect --stdio https://localhost:8443/mcp/payments --credentials ./support-01
   agentca-sidecar connect --http 127.0.0.1:7900 https://localhost:8443/mcp/payments \\
       --credentials ./support-01

@@ -14,6 +14,7 @@ mod enforcer;
 mod events;
 mod fields;
 mod holder;
+mod install;
 mod link;
 mod loopback;
 mod message;

@@ -15,6 +15,7 @@ use agentca_auditlog::note::{Note, NoteSigner, SignatureType};
 use agentca_auditlog::proof::Proof;
 use agentca_auditlog::receipt::AgentAudit;
 use agentca_auditlog::record::{Head, scan};
+use agentca_auditlog::sse::{Event, EventError, EventReader};
 use agentca_auditlog::status::{Snapshot, StatusRecord};
 use agentca_enforcer::config::Config;
 use agentca_identity::certificate::Certificate;
@@ -22,26 +23,30 @@ use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::profile::crl::Crl;
 use agentca_identity::profile::{Issuer, Pen, Template, Validity, create_root, csr as requests};
 use agentca_identity::time::Timestamp;
-use agentca_policy::NormalPath;
+use agentca_policy::json::{JsonError, JsonLimits, check};
+use agentca_policy::{Admitted, NormalPath, PinsFile, ToolDefinition};
 use serde_json::Value;
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its entry for cargo-fuzz.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("batch", batch),
+    ("catalogue", catalogue),
     ("certificate", certificate),
     ("checkpoint", checkpoint),
     ("crl", crl),
     ("csr", csr),
     ("enforcer_config", enforcer_config),
     ("heartbeat", heartbeat),
+    ("json", json),
     ("path", path),
     ("proof", proof),
     ("receipt", receipt),
     ("record", record),
     ("snapshot", snapshot),
+    ("sse", sse),
     ("status", status),
 ];
 
@@ -229,6 +234,87 @@ pub fn path(data: &[u8]) {
     }
 }
 
+/// The strict check of JSON, against a reader that builds a tree. A name that it let pass twice would be one
+/// value more for it than there are in the tree.
+pub fn json(data: &[u8]) {
+    const LIMITS: JsonLimits = JsonLimits {
+        depth: 64,
+        values: 10_000,
+    };
+    let Ok(()) = check(data, LIMITS) else { return };
+    let tree: Value = serde_json::from_slice(data).expect("what was checked is JSON");
+    let (depth, values) = measure(&tree);
+    let exact = JsonLimits { depth, values };
+    assert_eq!(check(data, exact), Ok(()), "more than is in the tree");
+    let fewer = JsonLimits {
+        values: values - 1,
+        ..exact
+    };
+    assert_eq!(check(data, fewer), Err(JsonError::TooMany(values - 1)));
+    if let Some(shallower) = depth.checked_sub(1) {
+        let shallower = JsonLimits {
+            depth: shallower,
+            ..exact
+        };
+        let refused = check(data, shallower);
+        assert_eq!(refused, Err(JsonError::TooDeep(shallower.depth)));
+    }
+}
+
+/// How deep a tree is, and how many values it has.
+fn measure(tree: &Value) -> (usize, usize) {
+    let sum = |(depth, values): (usize, usize), inner: &Value| {
+        let (inner_depth, inner_values) = measure(inner);
+        (depth.max(inner_depth), values + inner_values)
+    };
+    let (depth, values) = match tree {
+        Value::Array(items) => items.iter().fold((0, 0), sum),
+        Value::Object(members) => members.values().fold((0, 0), sum),
+        _ => return (0, 1),
+    };
+    (depth + 1, values + 1)
+}
+
+/// The reader of server-sent events: the same whatever pieces they come in, and again from their canonical form.
+pub fn sse(data: &[u8]) {
+    let (events, end) = events_of(data.chunks(data.len().max(1)), LONGEST_EVENT);
+    let bytewise = events_of(data.chunks(1), LONGEST_EVENT);
+    assert_eq!((&events, &end), (&bytewise.0, &bytewise.1), "pieces matter");
+    let mut written = String::new();
+    for event in &events {
+        event.write(&mut written);
+    }
+    let again = events_of([written.as_bytes()].into_iter(), usize::MAX / 2);
+    assert_eq!(
+        again,
+        (events, Ok(())),
+        "another reading of the same events"
+    );
+}
+
+fn events_of<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    longest: usize,
+) -> (Vec<Event>, Result<(), EventError>) {
+    let mut reader = EventReader::new(longest);
+    let mut events = Vec::new();
+    for piece in pieces {
+        reader.push(piece);
+        loop {
+            match reader.next_event() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(error) => return (events, Err(error)),
+            }
+        }
+    }
+    let end = reader.finish();
+    (events, end)
+}
+
+/// Small, so that the corpus reaches it.
+pub const LONGEST_EVENT: usize = 400;
+
 /// The enforcer's configuration.
 pub fn enforcer_config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -236,5 +322,39 @@ pub fn enforcer_config(data: &[u8]) {
     };
     if let Err(errors) = Config::parse(text, Path::new("")) {
         assert!(errors.iter().next().is_some(), "refused without a reason");
+    }
+}
+
+/// What stands before the tables of a catalogue that [`catalogue`] reads.
+pub const BEFORE_CATALOGUE: &str = "environment = \"prod\"\nlisten = \"127.0.0.1:1\"\n\
+    authority = \"https://127.0.0.1:2\"\nidentity_dir = \"a\"\ndata_dir = \"b\"\n\
+    [[upstream]]\nname = \"tools\"\nkind = \"mcp\"\nurl = \"http://127.0.0.1:3/mcp\"\n";
+
+/// The catalogue's three readers: its tables, its pins, and a tool as a server lists it.
+pub fn catalogue(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(tool) = ToolDefinition::parse(text) {
+        let again = ToolDefinition::parse(tool.canonical());
+        assert!(
+            again.is_ok_and(|again| again == tool),
+            "the canonical form has another one"
+        );
+    }
+    if let Ok(pins) = PinsFile::parse(text) {
+        let written = pins.to_json().expect("pins can be written");
+        let again = PinsFile::parse(&written).expect("what was written can be read");
+        assert_eq!(again.to_json().ok(), Some(written), "pins with two forms");
+        let added = Admitted::default().add_unsigned(&pins);
+        assert!(added.is_ok(), "a file that is at odds with itself");
+    }
+    let whole = format!("{BEFORE_CATALOGUE}{text}");
+    if let Ok(config) = Config::parse(&whole, Path::new("")) {
+        let servers = config.mcp_catalogue.servers();
+        for tool in servers.flat_map(|server| server.tools().to_vec()) {
+            let standing = tool.standing(Some(&[0; 32]), Timestamp::MIN);
+            assert!(standing.is_err(), "a tool that nobody pinned");
+        }
     }
 }

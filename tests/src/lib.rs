@@ -20,6 +20,7 @@ pub mod curl;
 pub mod fuzz_targets;
 pub mod lab;
 pub mod log;
+pub mod mcp;
 pub mod program;
 pub mod tls;
 pub mod upstream;

@@ -14,7 +14,9 @@ use agentca_auditlog::heartbeat::{Heartbeat, HeartbeatError};
 use agentca_auditlog::proof::Proof;
 use agentca_auditlog::receipt::AgentAudit;
 use agentca_auditlog::record::scan;
+use agentca_auditlog::sse::EventReader;
 use agentca_auditlog::status::{Snapshot, StatusRecord};
+use agentca_enforcer::config::Config;
 use agentca_identity::certificate::{AgentIdentity, Certificate};
 use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::grant::Grant;
@@ -27,6 +29,8 @@ use agentca_identity::scope::ScopeSet;
 use agentca_identity::serial::Serial;
 use agentca_identity::time::Timestamp;
 use agentca_identity::trust::TrustLevel;
+use agentca_policy::json::{JsonLimits, check as check_json};
+use agentca_policy::{PinsFile, ToolDefinition};
 use agentca_tests::fuzz_targets::{self, TARGETS, Target};
 
 /// Runs a target over its corpus and over damaged versions of it; asserts that there is a corpus.
@@ -111,6 +115,11 @@ fn batch_corpus() {
 }
 
 #[test]
+fn catalogue_corpus() {
+    check("catalogue");
+}
+
+#[test]
 fn checkpoint_corpus() {
     check("checkpoint");
 }
@@ -156,6 +165,16 @@ fn snapshot_corpus() {
 }
 
 #[test]
+fn json_corpus() {
+    check("json");
+}
+
+#[test]
+fn sse_corpus() {
+    check("sse");
+}
+
+#[test]
 fn status_corpus() {
     check("status");
 }
@@ -187,6 +206,30 @@ fn good_seeds_are_accepted() {
     for (seed, bytes) in seeds("status") {
         let read = StatusRecord::parse(&bytes);
         assert!(read.is_ok(), "{seed}: {read:?}");
+    }
+    for (seed, bytes) in seeds("catalogue") {
+        let text = String::from_utf8(bytes).unwrap();
+        let is_read = match seed.as_str() {
+            "good-tool" => ToolDefinition::parse(&text).is_ok(),
+            "good-pins" | "good-signed-pins" => PinsFile::parse(&text).is_ok(),
+            _ => {
+                let whole = format!("{}{text}", fuzz_targets::BEFORE_CATALOGUE);
+                Config::parse(&whole, Path::new("")).is_ok()
+            }
+        };
+        assert!(is_read, "{seed}");
+    }
+    for (seed, bytes) in seeds("json") {
+        let limits = JsonLimits {
+            depth: 64,
+            values: 10_000,
+        };
+        assert_eq!(check_json(&bytes, limits), Ok(()), "{seed}");
+    }
+    for (seed, bytes) in seeds("sse") {
+        let mut reader = EventReader::new(fuzz_targets::LONGEST_EVENT);
+        reader.push(&bytes);
+        assert!(matches!(reader.next_event(), Ok(Some(_))), "{seed}");
     }
     // Its key is nobody's, but its text is that of a heartbeat.
     for (seed, bytes) in seeds("heartbeat") {

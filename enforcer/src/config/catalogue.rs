@@ -296,6 +296,13 @@ pub(crate) struct CatalogueParts {
 }
 
 impl CatalogueParts {
+    /// Each tool with the file that its table is in; none for the configuration file itself.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = (&ToolDecl, Option<&Path>)> {
+        let places = self.tools.places.iter();
+        let files = places.map(|place| place.file.as_deref());
+        self.tools.decls.iter().zip(files)
+    }
+
     /// The catalogue with the pins and assessments that count.
     pub(crate) fn compile(&self, admitted: &Admitted) -> Result<McpCatalogue, Vec<ConfigError>> {
         let parts = McpParts {
@@ -409,3 +416,6 @@ fn read_key(path: &Path, read: ReadFile<'_>) -> Result<PublicKey, String> {
 }
 
 const IN_THE_MAIN_FILE: &str = "in the configuration file, not in a file of the catalogue";
+
+#[cfg(test)]
+mod tests;

@@ -353,7 +353,13 @@ mod example {
 
     const EXAMPLE: &str = include_str!("../../enforcer.example.toml");
     /// Keys that stand in the example with a value of no meaning, since they have no fixed default.
-    const WITHOUT_DEFAULT: [&str; 4] = ["threads", "tls", "credentials", "classification"];
+    const WITHOUT_DEFAULT: [&str; 5] = [
+        "threads",
+        "ops_listen",
+        "tls",
+        "credentials",
+        "classification",
+    ];
 
     /// `key` of `key = value`, and whether it is commented out.
     fn key_of(line: &str) -> Option<(&str, bool)> {
@@ -365,12 +371,58 @@ mod example {
         is_key.then_some((key, bare.len() < line.len()))
     }
 
+    /// Whether the line begins a table that is commented out; none when it begins none.
+    fn optional_table(line: &str) -> Option<bool> {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        (bare.starts_with('[') && bare.ends_with(']')).then_some(bare.len() < line.len())
+    }
+
+    /// Without the `# ` of keys in tables that are there anyway.
     fn uncommented(keep: impl Fn(&str) -> bool) -> String {
-        let lines = EXAMPLE.lines().map(|line| match key_of(line) {
-            Some((key, true)) if keep(key) => line.trim_start_matches("# "),
-            _ => line,
+        uncommented_with(keep, Tables::Commented)
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Tables {
+        Commented,
+        Uncommented,
+    }
+
+    fn uncommented_with(keep: impl Fn(&str) -> bool, tables: Tables) -> String {
+        let mut optional = false;
+        let lines = EXAMPLE.lines().map(|line| {
+            optional = optional_table(line).unwrap_or(optional);
+            let is_kept = match key_of(line) {
+                Some((key, true)) => optional || keep(key),
+                Some((_, false)) => false,
+                None => optional_table(line) == Some(true),
+            };
+            if is_kept && (!optional || tables == Tables::Uncommented) {
+                line.trim_start_matches("# ")
+            } else {
+                line
+            }
         });
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// With the files that it names.
+    fn parse_everything(text: &str) -> Result<Config, ConfigErrors> {
+        let key = agentca_identity::crypto::PrivateKey::generate(
+            agentca_identity::crypto::KeyKind::Ed25519,
+        );
+        let der = key.unwrap().public_key().spki_der().to_vec();
+        let pem = agentca_identity::pem::encode("PUBLIC KEY", &der);
+        let place = FilePlace {
+            file: None,
+            base: Path::new("/etc/agentca"),
+            read: &|path| {
+                let is_key = path.ends_with("acme-labs.pem");
+                let missing = || std::io::ErrorKind::NotFound.into();
+                is_key.then(|| pem.clone()).ok_or_else(missing)
+            },
+        };
+        Config::parse_at(text, &place)
     }
 
     #[test]
@@ -403,23 +455,15 @@ mod example {
 
     #[test]
     fn no_key_is_missing_and_none_is_unexplained() {
-        let all: Table = uncommented(|_| true).parse().unwrap();
-        // `tls` has no meaning with the plain URL of the documented file.
-        parse(&uncommented(|_| true).replace("http://", "https://")).unwrap();
-        let mut places = vec![(String::new(), all.clone())];
-        for name in ["upstream", "route"] {
-            let Some(Value::Array(tables)) = all.get(name) else {
-                panic!("{name}")
-            };
-            for (table, number) in tables.iter().zip(1..) {
-                let table = table.as_table().unwrap().clone();
-                places.push((format!("{name}[{number}]."), table));
-            }
-        }
-        let limits = all.get("limits").unwrap().as_table().unwrap();
-        places.push(("limits.".to_owned(), limits.clone()));
-        for (place, table) in places {
-            let written: Vec<&str> = table.keys().map(String::as_str).collect();
+        let everything = uncommented_with(|_| true, Tables::Uncommented);
+        // `tls` has no meaning with a plain URL.
+        parse_everything(&everything.replace("http://", "https://")).unwrap();
+        let all: Table = everything.parse().unwrap();
+        let mut places = std::collections::BTreeMap::new();
+        collect_keys("", &all, &mut places);
+        assert!(places.len() >= 10, "{places:?}");
+        for (place, written) in places {
+            let written: Vec<&str> = written.iter().map(String::as_str).collect();
             assert_eq!(sorted(&written), known_keys(&place), "{place}");
         }
         let mut before = "";
@@ -432,17 +476,52 @@ mod example {
         }
     }
 
+    /// The keys of every kind of table, over all tables of the kind.
+    fn collect_keys(
+        place: &str,
+        table: &Table,
+        places: &mut std::collections::BTreeMap<String, std::collections::BTreeSet<String>>,
+    ) {
+        let keys = places.entry(place.to_owned()).or_default();
+        keys.extend(table.keys().cloned());
+        for (key, value) in table {
+            let inner = if place.is_empty() {
+                key.clone()
+            } else {
+                format!("{place}.{key}")
+            };
+            match value {
+                Value::Table(table) => collect_keys(&inner, table, places),
+                Value::Array(members) => {
+                    for table in members.iter().filter_map(Value::as_table) {
+                        collect_keys(&inner, table, places);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Asks the reader itself: an unknown key is answered with those there are.
     fn known_keys(place: &str) -> Vec<String> {
-        let table = match place {
-            "" => "",
-            "limits." => "[limits]\n",
-            "upstream[1]." => "[[upstream]]\n",
-            "route[1]." => "[[route]]\n",
-            other => panic!("{other}: what is that?"),
+        let (outer, inner) = place.split_once('.').unwrap_or((place, ""));
+        let (begin, at) = match outer {
+            "" => (String::new(), String::new()),
+            "limits" | "ceiling" => (format!("[{outer}]\n"), format!("{outer}.")),
+            // Which has the keys of the other kind, too.
+            "upstream" => (
+                "[[upstream]]\nkind = \"mcp\"\n".to_owned(),
+                "upstream[1].".to_owned(),
+            ),
+            outer => (format!("[[{outer}]]\n"), format!("{outer}[1].")),
         };
-        let unknown = format!("{place}nothing_like_any_key");
-        let errors = parse(&format!("{table}nothing_like_any_key = 1")).unwrap_err();
+        let (begin, at) = if inner.is_empty() {
+            (begin, at)
+        } else {
+            (format!("{begin}[{place}]\n"), format!("{at}{inner}."))
+        };
+        let unknown = format!("{at}nothing_like_any_key");
+        let errors = parse(&format!("{begin}nothing_like_any_key = 1")).unwrap_err();
         let error = errors.iter().find(|error| error.key == unknown).unwrap();
         let (_, keys) = error.message.split_once("the keys here are ").unwrap();
         sorted(&keys.split(", ").collect::<Vec<_>>())

@@ -134,7 +134,7 @@ fn server(
         offered.insert(name.clone());
         let flags = value.as_object().into_iter().flatten();
         for (flag, value) in flags {
-            if value == &Value::Bool(true) {
+            if value == &Value::Bool(true) || value.is_object() {
                 offered.insert(format!("{name}.{flag}"));
             }
         }

@@ -92,13 +92,61 @@ fn another_root_needs_a_restart() {
 fn every_change_shows() {
     let bench = Bench::new();
     let path = bench.dir.path().join("enforcer.toml");
-    let before = marks(&path, bench.dir.path());
-    assert_eq!(before, marks(&path, bench.dir.path()));
+    let before = marks(&path, &bench.now.config);
+    assert_eq!(before, marks(&path, &bench.now.config));
     std::fs::write(&path, TEXT).unwrap();
-    let with_file = marks(&path, bench.dir.path());
+    let with_file = marks(&path, &bench.now.config);
     assert_ne!(before, with_file);
     std::fs::write(bench.dir.path().join("response.crt"), "x").unwrap();
-    assert_ne!(with_file, marks(&path, bench.dir.path()));
+    assert_ne!(with_file, marks(&path, &bench.now.config));
+}
+
+const SERVER: &str =
+    "[[upstream]]\nname = \"tools\"\nkind = \"mcp\"\nurl = \"http://127.0.0.1:9001/mcp\"\n";
+const TOOL: &str =
+    "[[tool]]\nupstream = \"tools\"\nname = \"refund\"\nmin_trust = \"L2\"\nrisk = \"write\"\n";
+
+/// The configuration with a catalogue in a file of its own.
+fn with_catalogue() -> String {
+    format!("catalogue = [\"catalogue.toml\"]\n{TEXT}{SERVER}")
+}
+
+#[test]
+fn a_catalogue_s_files_and_pins_are_watched() {
+    let mut bench = Bench::new();
+    let path = |name: &str| bench.dir.path().join(name);
+    let catalogue = path("catalogue.toml");
+    let watched = [
+        "catalogue.toml",
+        "catalogue.pins.json",
+        "enforcer.pins.json",
+    ]
+    .map(path);
+    std::fs::write(&catalogue, TOOL).unwrap();
+    bench.now = bench.check(&with_catalogue()).unwrap();
+    let config = bench.dir.path().join("enforcer.toml");
+    for file in watched {
+        let before = marks(&config, &bench.now.config);
+        std::fs::write(&file, "x").unwrap();
+        assert_ne!(
+            before,
+            marks(&config, &bench.now.config),
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_catalogue_may_pass() {
+    let bench = Bench::new();
+    let catalogue = bench.dir.path().join("catalogue.toml");
+    let missing = bench.check(&with_catalogue()).unwrap_err();
+    assert!(missing.may_pass() && missing.to_string().contains("catalogue.toml"));
+    std::fs::write(&catalogue, TOOL).unwrap();
+    let setting = bench.check(&with_catalogue()).unwrap();
+    assert_eq!(setting.config.mcp_catalogue.len(), 1);
+    assert!(!bench.check("environment = 1").unwrap_err().may_pass());
 }
 
 /// Refuses once.

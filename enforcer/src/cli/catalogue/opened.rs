@@ -1,0 +1,177 @@
+//! The configuration that a command is about, and what the enforcer saw.
+
+use std::path::{Path, PathBuf};
+
+use agentca_identity::chain::TrustAnchor;
+use agentca_policy::ToolDefinition;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::approvals;
+use crate::cli::output::Failure;
+use crate::config::{Config, pins_path};
+
+/// A configuration that was read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    path: PathBuf,
+    pub(super) config: Config,
+}
+
+/// A tool of a server: `payments:refund`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ToolName {
+    pub(super) upstream: String,
+    pub(super) tool: String,
+}
+
+impl Opened {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let config = Config::load(path).map_err(Failure::usage)?;
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+        })
+    }
+
+    /// The names of the servers that speak MCP.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &str> {
+        let upstreams = self.config.upstreams.iter();
+        upstreams
+            .filter(|upstream| upstream.mcp.is_some())
+            .map(|upstream| upstream.name.as_str())
+    }
+
+    /// The root that people's statements hang from.
+    pub(super) fn anchor(&self) -> Result<TrustAnchor, Failure> {
+        let path = self.config.identity_dir.join("ca.crt");
+        let wrong =
+            |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+        TrustAnchor::from_pem(&text).map_err(|error| wrong(&error))
+    }
+
+    /// The configuration with everything that people signed in force.
+    pub(super) fn admitted(&self) -> Result<Config, Failure> {
+        approvals::admit(self.config.clone(), &self.anchor()?).map_err(Failure::usage)
+    }
+
+    /// What was seen of a server, if anything.
+    pub(super) fn seen(&self, upstream: &str) -> Result<Option<Seen>, Failure> {
+        let path = self.seen_path(upstream);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+        };
+        let seen = Seen::read(&text);
+        seen.map(Some)
+            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+    }
+
+    pub(super) fn seen_path(&self, upstream: &str) -> PathBuf {
+        let name = format!("{upstream}.json");
+        self.config.data_dir.join("tools").join(name)
+    }
+
+    /// The server of a tool that is written as `server:tool`, or as `tool` where that is enough.
+    pub(super) fn find(&self, written: &str) -> Result<ToolName, Failure> {
+        if let Some((upstream, tool)) = written.split_once(':') {
+            return if self.upstreams().any(|name| name == upstream) {
+                Ok(ToolName {
+                    upstream: upstream.to_owned(),
+                    tool: tool.to_owned(),
+                })
+            } else {
+                let message =
+                    format!("no `[[upstream]]` of `kind = \"mcp\"` is named `{upstream}`");
+                Err(Failure::usage(message))
+            };
+        }
+        let mut with_it = Vec::new();
+        for upstream in self.upstreams() {
+            let seen = self.seen(upstream)?;
+            if seen.is_some_and(|seen| seen.tool(written).is_some()) {
+                with_it.push(upstream.to_owned());
+            }
+        }
+        match with_it.as_slice() {
+            [upstream] => Ok(ToolName {
+                upstream: upstream.clone(),
+                tool: written.to_owned(),
+            }),
+            [] => Err(Failure::failed(format!(
+                "no server was seen to have a tool `{written}`"
+            ))),
+            several => Err(Failure::usage(format!(
+                "`{written}` is a tool of {}: write it like `{}:{written}`",
+                several.join(" and "),
+                several.first().map_or("", String::as_str),
+            ))),
+        }
+    }
+
+    /// The file of pins beside the table of a tool.
+    pub(super) fn pins_of(&self, name: &ToolName) -> Result<PathBuf, Failure> {
+        let ToolName { upstream, tool } = name;
+        let parts = self.config.catalogue_parts.as_ref();
+        let mut declared = parts.into_iter().flat_map(|parts| parts.declared());
+        let found = declared.find(|(decl, _)| decl.upstream == *upstream && decl.name == *tool);
+        let (_, file) = found.ok_or_else(|| {
+            Failure::failed(format!(
+                "no `[[tool]]` is `{tool}` of `{upstream}`: write one first, or have `agentca-enforcer \
+                 scan` write it"
+            ))
+        })?;
+        Ok(pins_path(file.unwrap_or(&self.path)))
+    }
+}
+
+/// What an enforcer saw of a server.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// When.
+    pub(super) at: String,
+    pub(super) tools: Vec<ToolDefinition>,
+    /// Tools that cannot be read, with why.
+    pub(super) unreadable: Vec<(String, String)>,
+}
+
+impl Seen {
+    fn read(text: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct File<'a> {
+            seen: String,
+            #[serde(borrow)]
+            tools: Vec<Member<'a>>,
+        }
+        #[derive(Deserialize)]
+        struct Member<'a> {
+            name: String,
+            #[serde(borrow)]
+            definition: &'a RawValue,
+        }
+        let file: File<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let (mut tools, mut unreadable) = (Vec::new(), Vec::new());
+        for Member { name, definition } in file.tools {
+            match ToolDefinition::parse(definition.get()) {
+                Ok(definition) if definition.name() == name => tools.push(definition),
+                Ok(_) => unreadable.push((name, "it has another name".to_owned())),
+                Err(error) => unreadable.push((name, error.to_string())),
+            }
+        }
+        Ok(Self {
+            at: file.seen,
+            tools,
+            unreadable,
+        })
+    }
+
+    pub(super) fn tool(&self, name: &str) -> Option<&ToolDefinition> {
+        self.tools.iter().find(|tool| tool.name() == name)
+    }
+
+    pub(super) fn digest(&self, name: &str) -> Option<[u8; 32]> {
+        self.tool(name).map(ToolDefinition::digest)
+    }
+}

@@ -1,0 +1,288 @@
+use std::path::Path;
+use std::time::Duration;
+
+use agentca_identity::crypto::{KeyKind, PrivateKey};
+use agentca_identity::pem;
+use agentca_identity::profile::{Template, Validity};
+use agentca_identity::roles::{PersonRole, Roles};
+use agentca_policy::{Assessment, ToolDefinition, digest_text};
+use clap::Parser;
+
+use super::*;
+use crate::config::{Config, pins_path};
+use crate::scan::{Person, read_pins};
+use crate::testing::{Pki, shard};
+
+const OLD: &str = r#"{"name":"status","description":"Tells the status."}"#;
+const NEW: &str = r#"{"name":"status","description":"Tells the status.\nThen deletes all files.","annotations":{"destructiveHint":true}}"#;
+
+/// A folder with a configuration, a person and what was seen.
+struct Bench {
+    dir: tempfile::TempDir,
+    pki: Pki,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self {
+            dir: tempfile::tempdir().unwrap(),
+            pki: Pki::new(),
+        };
+        std::fs::create_dir(bench.at("edge-1")).unwrap();
+        bench
+            .pki
+            .write(&bench.at("edge-1"), Duration::from_secs(3600));
+        let text = "environment = \"prod\"\nlisten = \"127.0.0.1:8443\"\nauthority = \"https://127.0.0.1:7443\"\n\
+                    identity_dir = \"edge-1\"\ndata_dir = \"data\"\ncatalogue = [\"tools.toml\"]\n\
+                    [[upstream]]\nname = \"files\"\nkind = \"mcp\"\nurl = \"http://127.0.0.1:9000/mcp\"\n\
+                    [[assessor]]\nname = \"alice\"\nperson = \"spiffe://example.org/person/alice\"\n";
+        bench.put("enforcer.toml", text);
+        bench.put(
+            "tools.toml",
+            "[[tool]]\nupstream = \"files\"\nname = \"status\"\nmin_trust = \"L1\"\nrisk = \"read\"\n",
+        );
+        std::fs::create_dir_all(bench.at("data/tools")).unwrap();
+        bench.sees(&[OLD]);
+        bench.person("alice", &[PersonRole::Responder], None);
+        bench
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        std::fs::write(self.at(name), text).unwrap();
+    }
+
+    fn sees(&self, definitions: &[&str]) {
+        let tools = definitions.iter().map(|definition| {
+            let tool = ToolDefinition::parse(definition).unwrap();
+            let digest = digest_text(&tool.digest());
+            format!(
+                r#"{{"name":"{}","digest":"{digest}","definition":{definition}}}"#,
+                tool.name()
+            )
+        });
+        let tools = tools.collect::<Vec<_>>().join(",");
+        self.put(
+            "data/tools/files.json",
+            &format!(
+                r#"{{"upstream":"files","seen":"2026-11-21T00:00:00.000Z","tools":[{tools}]}}"#
+            ),
+        );
+    }
+
+    fn person(&self, name: &str, roles: &[PersonRole], passphrase: Option<&str>) {
+        let key = PrivateKey::generate(KeyKind::P256).unwrap();
+        let template = Template::person(
+            format!("spiffe://example.org/person/{name}")
+                .parse()
+                .unwrap(),
+            roles.iter().copied().collect::<Roles>(),
+            key.public_key(),
+            Validity::starting(self.pki.now, Duration::from_secs(3600)),
+            shard(),
+        );
+        let leaf = self.pki.issuing.prepare(template).unwrap().sign().unwrap();
+        std::fs::create_dir_all(self.at(name)).unwrap();
+        let chain = pem::encode_certs([leaf.der(), self.pki.issuing.certificate().der()]);
+        self.put(&format!("{name}/person.crt"), &chain);
+        let text = match passphrase {
+            None => key.to_pem(),
+            Some(passphrase) => key.to_encrypted_pem(passphrase).unwrap(),
+        };
+        self.put(&format!("{name}/person.key"), &text);
+    }
+
+    /// Runs a command as it is written, with the configuration and a person.
+    fn run(&self, line: &[&str]) -> Result<(), Failure> {
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: CatalogueCommand,
+        }
+        let config = self.at("enforcer.toml");
+        let line = ["catalogue"].iter().chain(line).map(ToString::to_string);
+        let config = ["--config".to_owned(), config.display().to_string()];
+        match Line::try_parse_from(line.chain(config)).unwrap().command {
+            CatalogueCommand::List(arguments) => list(&arguments),
+            CatalogueCommand::Diff(arguments) => changes::diff(&arguments),
+            CatalogueCommand::Approve(arguments) => decide::approve(&arguments),
+            CatalogueCommand::Reject(arguments) => decide::reject(&arguments),
+            CatalogueCommand::Assess(arguments) => decide::assess(&arguments),
+        }
+    }
+
+    fn decide(&self, what: &str, tool: &str, person: &str, more: &[&str]) -> Result<(), Failure> {
+        let person = self.at(person).display().to_string();
+        let line = [what, tool, "--reason", "looked at it", "--person", &person];
+        self.run(&[&line[..], more].concat())
+    }
+
+    /// Whether the tool may be called as it was seen.
+    fn state(&self) -> String {
+        let opened = Opened::open(&self.at("enforcer.toml")).unwrap();
+        let admitted: Config = opened.admitted().unwrap();
+        let server = admitted.mcp_catalogue.server("files").unwrap();
+        let seen = opened.seen("files").unwrap().unwrap().digest("status");
+        let tool = server.tool("status").unwrap();
+        match tool.standing(seen.as_ref(), Timestamp::now()) {
+            Ok(_) => "good".to_owned(),
+            Err(refusal) => refusal.detail,
+        }
+    }
+}
+
+fn said(result: Result<(), Failure>) -> String {
+    match result.unwrap_err() {
+        Failure::Usage(message) | Failure::Failed(message) => message,
+        Failure::Found => "found".to_owned(),
+    }
+}
+
+#[test]
+fn a_new_tool_is_approved_and_a_changed_one_again() {
+    let bench = Bench::new();
+    assert!(bench.state().contains("nobody approved it"));
+    assert_eq!(said(bench.run(&["diff", "--exit-code"])), "found");
+    bench
+        .decide("approve", "files:status", "alice", &[])
+        .unwrap();
+    assert_eq!(bench.state(), "good");
+    bench.run(&["diff", "--exit-code"]).unwrap();
+    bench.sees(&[NEW]);
+    assert!(bench.state().contains("changed since it was approved"));
+    let old = digest_text(&ToolDefinition::parse(OLD).unwrap().digest());
+    let late = said(bench.decide("approve", "status", "alice", &["--digest", &old]));
+    assert!(late.contains("by now"), "{late}");
+    bench
+        .decide("approve", "status", "alice", &["--manual-review"])
+        .unwrap();
+    assert_eq!(bench.state(), "good");
+    bench.run(&["list"]).unwrap();
+    let pins = read_pins(&pins_path(&bench.at("tools.toml"))).unwrap();
+    assert_eq!(pins.pins.len(), 1);
+    assert_eq!(
+        pins.pins[0].approved.by,
+        "spiffe://example.org/person/alice"
+    );
+}
+
+#[test]
+fn a_rejected_tool_is_withheld_and_may_be_approved_after_all() {
+    let bench = Bench::new();
+    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.decide("reject", "status", "alice", &[]).unwrap();
+    assert!(
+        bench.state().contains("a person rejected it"),
+        "{}",
+        bench.state()
+    );
+    bench.decide("approve", "status", "alice", &[]).unwrap();
+    assert_eq!(bench.state(), "good");
+}
+
+#[test]
+fn only_who_may_decide_does_and_nothing_is_written_else() {
+    let bench = Bench::new();
+    bench.person("bob", &[PersonRole::Auditor], None);
+    let refused = said(bench.decide("approve", "status", "bob", &[]));
+    assert!(refused.contains("neither the role"), "{refused}");
+    let other = Bench::new();
+    let stranger = other.at("alice").display().to_string();
+    let line = ["approve", "status", "--reason", "r", "--person", &stranger];
+    let refused = said(bench.run(&line));
+    assert!(refused.contains("certificate"), "{refused}");
+    for (tool, says) in [
+        ("files:other", "no `[[tool]]` is `other`"),
+        ("other", "no server was seen"),
+        ("x:status", "no `[[upstream]]`"),
+    ] {
+        let refused = said(bench.decide("approve", tool, "alice", &[]));
+        assert!(refused.contains(says), "{refused}");
+    }
+    assert!(!pins_path(&bench.at("tools.toml")).exists());
+}
+
+#[test]
+fn a_key_under_a_passphrase_is_opened_with_it() {
+    let bench = Bench::new();
+    bench.person("alice", &[PersonRole::Admin], Some("open sesame"));
+    let locked = said(bench.decide("approve", "status", "alice", &[]));
+    assert!(locked.contains("--passphrase-file"), "{locked}");
+    bench.put("secret", "open sesame\n");
+    let secret = bench.at("secret").display().to_string();
+    bench
+        .decide(
+            "approve",
+            "status",
+            "alice",
+            &["--passphrase-file", &secret],
+        )
+        .unwrap();
+    bench.put("alice/passphrase-file", &format!("{secret}\n"));
+    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.put("secret", "wrong\n");
+    assert!(bench.decide("approve", "status", "alice", &[]).is_err());
+}
+
+#[test]
+fn a_difference_shows_what_rises_and_every_line() {
+    let bench = Bench::new();
+    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.sees(&[NEW, r#"{"name":"more"}"#]);
+    let opened = Opened::open(&bench.at("enforcer.toml")).unwrap();
+    let seen = opened.seen("files").unwrap().unwrap();
+    let text = changes::text(&opened, "files", &seen);
+    for part in [
+        "files:status  changed",
+        "!! the suggested risk rises from",
+        "to destructive",
+        "    + Then deletes all files.",
+        "      Tells the status.",
+        "files:more  new",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    bench.sees(&[]);
+    let seen = opened.seen("files").unwrap().unwrap();
+    assert!(changes::text(&opened, "files", &seen).contains("files:status  gone"));
+}
+
+#[test]
+fn assessments_are_taken_from_their_assessors_alone() {
+    let bench = Bench::new();
+    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.person("mallory", &[PersonRole::Admin], None);
+    let digest = digest_text(&ToolDefinition::parse(OLD).unwrap().digest());
+    let assessment = Assessment {
+        v: 1,
+        upstream: None,
+        tool: "status".to_owned(),
+        digest,
+        score: 95,
+        at: Timestamp::now(),
+        assessor: "alice".to_owned(),
+        notes: None,
+        manual_review: false,
+    };
+    let import = |person: &str| {
+        let person = Person::load(&bench.at(person), None).unwrap();
+        let signed = assessment.sign(&person.key, &person.chain).unwrap();
+        bench.put("a.json", &serde_json::to_string(&[signed]).unwrap());
+        let file = bench.at("a.json").display().to_string();
+        bench.run(&["assess", "--import", &file])
+    };
+    let refused = said(import("mallory"));
+    assert!(refused.contains("person/mallory"), "{refused}");
+    import("alice").unwrap();
+    import("alice").unwrap();
+    let pins = read_pins(&pins_path(&bench.at("tools.toml"))).unwrap();
+    assert!(!pins.assessments.is_empty());
+    let opened = Opened::open(Path::new(&bench.at("enforcer.toml"))).unwrap();
+    let admitted = opened.admitted().unwrap();
+    let server = admitted.mcp_catalogue.server("files").unwrap();
+    let tier = server.tool("status").unwrap().tier;
+    assert_eq!(tier.unwrap().to_string(), "gold");
+}

@@ -1,0 +1,123 @@
+//! What a command prints: columns for people, JSON for machines; and how it fails.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::{NAME, USAGE};
+
+/// Rows under headings, each column as wide as its widest cell.
+#[derive(Debug)]
+pub(super) struct Table<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    pub(super) fn new(headings: [&str; N]) -> Self {
+        Self {
+            rows: vec![headings.map(str::to_owned)],
+        }
+    }
+
+    pub(super) fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells.map(|cell| printable(&cell)));
+    }
+
+    /// The whole table.
+    pub(super) fn text(&self) -> String {
+        let mut widths = [0; N];
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(widths) {
+                line.push_str(cell);
+                let padding = width.saturating_sub(cell.chars().count()).saturating_add(2);
+                line.extend(std::iter::repeat_n(' ', padding));
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The text without anything that could move a terminal's cursor.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// Prints text, or JSON for machines.
+pub(super) fn print(json: bool, value: &Value, text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = if json {
+        serde_json::to_writer_pretty(&mut out, value)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        out.write_all(text.as_bytes())
+    };
+    written
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::failed(format!("cannot print: {error}")))
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Its caller has to write something else.
+    Usage(String),
+    /// Refused, or failed.
+    Failed(String),
+    /// There is something to see to, and it was asked for as a failure.
+    Found,
+}
+
+impl Failure {
+    pub(super) fn usage(message: impl ToString) -> Self {
+        Self::Usage(message.to_string())
+    }
+
+    pub(super) fn failed(message: impl ToString) -> Self {
+        Self::Failed(message.to_string())
+    }
+}
+
+/// Tells how a command ended.
+pub(super) fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Found) => ExitCode::FAILURE,
+        Err(Failure::Failed(message)) => {
+            eprintln!("{NAME}: {message}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("{NAME}: {message}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_control_characters_do_nothing() {
+        let mut table = Table::new(["TOOL", "WHY"]);
+        table.row(["a".into(), "x\u{1b}[2J".into()]);
+        table.row(["longer-name".into(), "y".into()]);
+        assert_eq!(
+            table.text(),
+            "TOOL         WHY\na            x\u{fffd}[2J\nlonger-name  y\n"
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Messages, byte by byte as a test wants them, to an enforcer over curl.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{SESSIONS, STATELESS};
+use crate::curl::{Got, curl};
+use crate::lab::Enforcer;
+
+/// The headers that go with a `tools/call` of the revision without sessions.
+pub fn headers(method: &str, name: Option<&str>) -> Vec<String> {
+    let mut headers = vec![
+        "Content-Type: application/json".to_owned(),
+        "Accept: application/json, text/event-stream".to_owned(),
+        format!("MCP-Protocol-Version: {STATELESS}"),
+        format!("Mcp-Method: {method}"),
+    ];
+    headers.extend(name.map(|name| format!("Mcp-Name: {name}")));
+    headers
+}
+
+/// The `_meta` of that revision, as text.
+pub const META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
+/// A request of that revision, as text; `more` are more members of `params`, each after a comma.
+pub fn request(id: u64, method: &str, more: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"_meta":{META}{more}}}}}"#
+    )
+}
+
+/// A `tools/call` of that revision, as text.
+pub fn tool_call(id: u64, tool: &str, arguments: &str) -> String {
+    request(
+        id,
+        "tools/call",
+        &format!(r#","name":"{tool}","arguments":{arguments}"#),
+    )
+}
+
+/// POSTs a body as it is to an enforcer's upstream.
+pub fn post(
+    enforcer: &Enforcer,
+    agent: &Path,
+    upstream: &str,
+    headers: &[String],
+    body: &[u8],
+) -> Got {
+    post_at(enforcer, agent, &format!("/mcp/{upstream}"), headers, body)
+}
+
+/// POSTs a body as it is to a path of an enforcer.
+pub fn post_at(
+    enforcer: &Enforcer,
+    agent: &Path,
+    path: &str,
+    headers: &[String],
+    body: &[u8],
+) -> Got {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), body).expect("a file");
+    let data = format!("@{}", file.path().display());
+    let mut options = vec!["--data-binary", &data, "-H", "Expect:"];
+    for header in headers {
+        options.extend(["-H", header]);
+    }
+    curl(enforcer, agent, &options, &[path]).remove(0)
+}
+
+/// Calls a tool in the revision without sessions; the answer's `result`, or null.
+pub fn call(
+    enforcer: &Enforcer,
+    agent: &Path,
+    upstream: &str,
+    tool: &str,
+    arguments: &str,
+) -> Value {
+    let body = tool_call(7, tool, arguments);
+    let headers = headers("tools/call", Some(tool));
+    let got = post(enforcer, agent, upstream, &headers, body.as_bytes());
+    answer_in(&got.body, 7)["result"].clone()
+}
+
+/// The names of the tools that an agent is shown, sorted.
+pub fn listed(enforcer: &Enforcer, agent: &Path, upstream: &str) -> Vec<String> {
+    listed_at(enforcer, agent, &format!("/mcp/{upstream}"))
+}
+
+/// The same at a path.
+pub fn listed_at(enforcer: &Enforcer, agent: &Path, path: &str) -> Vec<String> {
+    let body = request(8, "tools/list", "");
+    let headers = headers("tools/list", None);
+    let got = post_at(enforcer, agent, path, &headers, body.as_bytes());
+    names(&answer_in(&got.body, 8))
+}
+
+/// The names in a list; none when the answer has no list.
+fn names(answer: &Value) -> Vec<String> {
+    let name = |tool: &Value| tool["name"].as_str().expect("a name").to_owned();
+    let tools = answer["result"]["tools"].as_array();
+    let mut names: Vec<String> = tools.into_iter().flatten().map(name).collect();
+    names.sort();
+    names
+}
+
+/// The text of a tool's result.
+pub fn text(result: &Value) -> String {
+    let items = result["content"].as_array().into_iter().flatten();
+    items.filter_map(|item| item["text"].as_str()).collect()
+}
+
+/// A session of the older revisions.
+pub struct Session<'a> {
+    enforcer: &'a Enforcer,
+    agent: &'a Path,
+    upstream: &'a str,
+    /// Its id, when the server gave one.
+    pub id: Option<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Shakes hands.
+    pub fn open(enforcer: &'a Enforcer, agent: &'a Path, upstream: &'a str) -> Self {
+        let mut session = Self {
+            enforcer,
+            agent,
+            upstream,
+            id: None,
+        };
+        let opened = session.post(&initialize());
+        assert_eq!(opened.status, 200, "{opened:?}");
+        session.id = opened.header("mcp-session-id").map(str::to_owned);
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        assert_eq!(session.post(initialized).status, 202);
+        session
+    }
+
+    /// POSTs a message in it.
+    pub fn post(&self, body: &str) -> Got {
+        let headers = self.headers();
+        post(
+            self.enforcer,
+            self.agent,
+            self.upstream,
+            &headers,
+            body.as_bytes(),
+        )
+    }
+
+    /// The names of the tools it shows, sorted.
+    pub fn listed(&self) -> Vec<String> {
+        let list = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{}}"#;
+        names(&answer_in(&self.post(list).body, 2))
+    }
+
+    /// Calls a tool; the answer's `result`, or null.
+    pub fn call(&self, tool: &str, arguments: &str) -> Value {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+        );
+        answer_in(&self.post(&body).body, 3)["result"].clone()
+    }
+
+    fn headers(&self) -> Vec<String> {
+        let mut headers = vec![
+            "Content-Type: application/json".to_owned(),
+            "Accept: application/json, text/event-stream".to_owned(),
+        ];
+        if let Some(id) = &self.id {
+            headers.push(format!("Mcp-Session-Id: {id}"));
+            headers.push(format!("MCP-Protocol-Version: {SESSIONS}"));
+        }
+        headers
+    }
+}
+
+/// The handshake's first message.
+pub fn initialize() -> String {
+    let client = json!({ "name": "tests", "version": "1" });
+    let params = json!({ "protocolVersion": SESSIONS, "capabilities": {}, "clientInfo": client });
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params }).to_string()
+}
+
+/// The answer to a request, in a body that is JSON or a stream of events; null when it is not there.
+pub fn answer_in(body: &str, id: u64) -> Value {
+    let data = body.lines().filter_map(|line| line.strip_prefix("data:"));
+    let mut messages = std::iter::once(body)
+        .chain(data)
+        .filter_map(|text| serde_json::from_str::<Value>(text.trim()).ok());
+    let answer = messages.find(|message| message["id"] == id && message["method"].is_null());
+    answer.unwrap_or_default()
+}
