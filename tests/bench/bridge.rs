@@ -12,9 +12,9 @@ use crate::connections::{Connection, Target};
 use crate::load::ask;
 use crate::mcp::{Bank, ENDPOINT, EVERYTHING, await_answers, call, call_message, calls};
 use crate::process::{Core, Process, free_address};
-use crate::report::{Bar, Bound, Section, Table, number};
+use crate::report::{Bar, Bound, Section, Table, count, number};
 use crate::setup::Setup;
-use crate::stats::{P50, P99, median, percentile};
+use crate::stats::{P50, P99, PerMille, median, percentile};
 use crate::tls::{Speaks, client};
 
 /// Tools of the catalogue.
@@ -55,12 +55,12 @@ struct Measured {
     resident_kib: Vec<f64>,
 }
 
-/// Makes `count` calls each way, in so many rounds.
+/// Makes so many calls each way, in so many rounds.
 pub(crate) async fn measure(
     work: &Path,
     programs: &Path,
     rounds: usize,
-    count: usize,
+    calls_each: usize,
 ) -> Outcome<Section> {
     let setup = Setup::create(work, programs, Core::Load)?;
     let agent = setup.issue_with(AGENT, "prod", &[EVERYTHING])?;
@@ -75,7 +75,7 @@ pub(crate) async fn measure(
         Measured::new("connect --stdio", stdio(&setup, listen)?),
         Measured::new("connect --http", http(&setup, listen).await?),
     ];
-    let each = count.div_ceil(rounds.max(1));
+    let each = calls_each.div_ceil(rounds.max(1));
     for turn in 0..rounds {
         eprintln!("bridge, round {turn}");
         for measured in &mut all {
@@ -203,9 +203,9 @@ impl Measured {
         }
     }
 
-    async fn call(&mut self, count: usize) -> Outcome<()> {
+    async fn call(&mut self, times: usize) -> Outcome<()> {
         let latencies = self.rounds.last_mut().ok_or("no round")?;
-        for _ in 0..count {
+        for _ in 0..times {
             let before = Instant::now();
             self.way.call().await?;
             latencies.push(before.elapsed().as_secs_f64() * 1e6);
@@ -224,7 +224,7 @@ impl Measured {
     }
 
     /// What it takes more than `direct` at `share`, in µs.
-    fn added(&self, direct: &Self, share: crate::stats::PerMille) -> f64 {
+    fn added(&self, direct: &Self, share: PerMille) -> f64 {
         let pairs = self.rounds.iter().zip(&direct.rounds);
         let added: Vec<f64> = pairs
             .map(|(own, base)| percentile(own, share) - percentile(base, share))
@@ -232,13 +232,13 @@ impl Measured {
         median(&added)
     }
 
-    fn at(&self, share: crate::stats::PerMille) -> f64 {
+    fn at(&self, share: PerMille) -> f64 {
         let each = self.rounds.iter().map(|round| percentile(round, share));
         median(&each.collect::<Vec<_>>())
     }
 }
 
-fn section(all: &[Measured], count: usize) -> Section {
+fn section(all: &[Measured], made: usize) -> Section {
     let mut section = Section::new("The bridge");
     section.say(format!(
         "`agentca-sidecar connect` between a client and the enforcer, on the client's core, verifying every \
@@ -246,7 +246,7 @@ fn section(all: &[Measured], count: usize) -> Section {
          turns of {TURN}; directly is one kept-alive mutual TLS connection of a client that verifies \
          nothing. \"Added\" is the difference to that, taken in each round, the median over the rounds. Resident memory as \
          `ps` shows it, after all calls.",
-        number(count as f64),
+        count(made),
     ));
     let mut table = Table::new(&[
         "",
@@ -273,11 +273,7 @@ fn section(all: &[Measured], count: usize) -> Section {
         let Some(resident) = resident else { continue };
         let what = format!("`{}`, added to a call, p50", measured.name);
         section.bar(Bar::new(&what, added, Bound::AtMost(200.0), "µs"));
-        let what = format!(
-            "`{}`, memory after {} calls",
-            measured.name,
-            number(count as f64)
-        );
+        let what = format!("`{}`, memory after {} calls", measured.name, count(made));
         let megabytes = resident * 1024.0 / 1e6;
         section.bar(Bar::new(&what, megabytes, Bound::AtMost(15.0), "MB"));
     }

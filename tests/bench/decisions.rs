@@ -65,7 +65,7 @@ impl Decisions {
         let agent = self.agents.get(usize::from(low) % AGENTS);
         let digest = sha256(&number.to_be_bytes());
         let id = hex(digest.first_chunk().unwrap_or(&[0; 16]));
-        let is_denied = number % DENIED == 0;
+        let is_denied = number.is_multiple_of(DENIED);
         let result = ResultFields {
             status: Some(200),
             ended: Some("complete"),
@@ -114,7 +114,7 @@ impl Decisions {
             classification: Some("personal-data"),
             ..CallFields::default()
         };
-        if number % TOOLS == 0 {
+        if number.is_multiple_of(TOOLS) {
             CallFields {
                 proto: "mcp",
                 name: Some("mcp:payments:account_balance"),
@@ -153,9 +153,8 @@ impl Agent {
 
 /// Serials are positive numbers.
 fn positive(mut serial: [u8; 16]) -> [u8; 16] {
-    if let [first, ..] = &mut serial {
-        *first = (*first & 0x7f) | 0x40;
-    }
+    let [first, ..] = &mut serial;
+    *first = (*first & 0x7f) | 0x40;
     serial
 }
 

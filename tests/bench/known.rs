@@ -13,7 +13,7 @@ use crate::authority::{Applicant, Authority, connect};
 use crate::connections::Target;
 use crate::load::{Round, Shape, Window, await_serving, round};
 use crate::process::{Core, Process};
-use crate::report::{Bar, Bound, Section, Table, number};
+use crate::report::{Bar, Bound, Section, Table, count, number};
 use crate::setup::Setup;
 use crate::stats::{median, median_of};
 use crate::tls::{Speaks, client};
@@ -76,11 +76,11 @@ pub(crate) async fn measure(
 }
 
 /// Registers `count` agents, each with a certificate.
-async fn enrol(channels: &[Authority], environment: &'static str, count: usize) -> Outcome<()> {
+async fn enrol(channels: &[Authority], environment: &'static str, agents: usize) -> Outcome<()> {
     let mut tasks = JoinSet::new();
     let mut next = 0;
-    while next < count || !tasks.is_empty() {
-        while next < count && tasks.len() < IN_FLIGHT {
+    while next < agents || !tasks.is_empty() {
+        while next < agents && tasks.len() < IN_FLIGHT {
             let mut channel = channels
                 .get(next % channels.len())
                 .cloned()
@@ -89,7 +89,7 @@ async fn enrol(channels: &[Authority], environment: &'static str, count: usize) 
             tasks.spawn(async move { channel.issue(applicant.first(environment)).await });
             next += 1;
             if next % 10_000 == 0 {
-                eprintln!("{next} of {count} agents are enrolled or about to be");
+                eprintln!("{next} of {agents} agents are enrolled or about to be");
             }
         }
         if let Some(done) = tasks.join_next().await {
@@ -155,7 +155,7 @@ fn section(all: &[Measured], filled_in: Duration) -> Section {
     ]);
     for measured in all {
         table.row(&[
-            number(measured.agents as f64),
+            count(measured.agents),
             number(median_of(&measured.busy, |round| round.rate)),
             number(median_of(&measured.busy, |round| round.cpu_us)),
             number(median_of(&measured.busy, |round| round.p50_us)),
@@ -166,7 +166,7 @@ fn section(all: &[Measured], filled_in: Duration) -> Section {
     }
     section.table(table);
     if let [few, many] = all {
-        let at = number(many.agents as f64);
+        let at = count(many.agents);
         let bound = Bound::AtMost(5.0);
         let slower = growth(&few.busy, &many.busy, |round| 1.0 / round.rate);
         let what = format!("a request's time longer at {at} agents known, 64 connections");

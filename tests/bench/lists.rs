@@ -14,7 +14,7 @@ use crate::mcp::{
     Bank, EVERY_OTHER, EVERYTHING, NO_TOOL, REWRITTEN, ask_once, await_text, list, plain_list,
 };
 use crate::process::Core;
-use crate::report::{Bar, Bound, Section, Table, number};
+use crate::report::{Bar, Bound, Section, Table, count, number};
 use crate::setup::Setup;
 use crate::stats::{median, median_of};
 use crate::tls::{Speaks, client};
@@ -114,9 +114,9 @@ impl Way {
 
 fn section(all: &[Way], tools: usize) -> Section {
     let mut section = Section::new("Long lists");
-    let count = number(tools as f64);
+    let all_of_them = count(tools);
     section.say(format!(
-        "`tools/list` of a server with {count} tools, one connection, one request after the other, \
+        "`tools/list` of a server with {all_of_them} tools, one connection, one request after the other, \
          beside a route of plain HTTP of the same enforcer for the same bytes. Both answers are read \
          whole, recorded, and signed. \"Beyond\" is the difference to plain HTTP, taken in each round, the \
          median over the rounds: reading the message and the list, and filtering; whoever may use less is sent \
@@ -140,7 +140,7 @@ fn section(all: &[Way], tools: usize) -> Section {
         let (latency, cpu) = way.beyond(plain);
         table.row(&[
             way.name.clone(),
-            number(way.tools as f64),
+            count(way.tools),
             number(way.bytes as f64 / 1024.0),
             number(median_of(&way.rounds, |round| round.p50_us) / 1000.0),
             number(median_of(&way.rounds, |round| round.cpu_us) / 1000.0),
@@ -148,7 +148,7 @@ fn section(all: &[Way], tools: usize) -> Section {
             number(cpu),
         ]);
         if way.name == WHOLE_AGAIN {
-            let what = format!("a list of {count} tools filtered, CPU beyond plain HTTP");
+            let what = format!("a list of {all_of_them} tools filtered, CPU beyond plain HTTP");
             section.bar(Bar::new(&what, cpu, Bound::AtMost(1.0), "ms"));
         }
     }
