@@ -14,7 +14,10 @@ use crate::process::Core;
 use crate::report::{Section, document};
 use crate::setup::Setup;
 use crate::tls::{Credential, Speaks, client};
-use crate::{Outcome, floor, issuance, logs, machine, million, proxies, revocation, upstream};
+use crate::{
+    Outcome, bridge, calls, floor, idle, issuance, known, latency, lists, logs, machine,
+    mcp_upstream, million, proxies, revocation, upstream,
+};
 
 /// Measures agentca side by side with nginx, haproxy and bare floors.
 #[derive(Parser)]
@@ -28,6 +31,15 @@ pub(crate) enum Command {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Be the MCP server behind the proxies.
+    McpUpstream {
+        /// Where to.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// How many tools it lists.
+        #[arg(long)]
+        tools: usize,
+    },
     /// Proxy with nothing but hyper and rustls.
     Floor(floor::FloorOptions),
     /// Load a server that runs already, and print the rate: for profiles.
@@ -40,7 +52,7 @@ pub(crate) enum Command {
 /// What to run and where.
 #[derive(clap::Args)]
 pub(crate) struct RunOptions {
-    /// Where `agentca` and `agentca-enforcer` are; beside this program unless given.
+    /// Where `agentca`, `agentca-enforcer` and `agentca-sidecar` are; beside this program unless given.
     #[arg(long)]
     programs: Option<PathBuf>,
     /// Where keys, logs and configurations may lie.
@@ -58,6 +70,21 @@ pub(crate) struct RunOptions {
     /// Certificates to revoke for the last part.
     #[arg(long, default_value_t = 1_000_000)]
     revoked: usize,
+    /// Connections of the part about idle ones.
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+    /// Tools of the long list.
+    #[arg(long, default_value_t = 5_000)]
+    tools: usize,
+    /// Agents of the larger environment.
+    #[arg(long, default_value_t = 100_000)]
+    known: usize,
+    /// Calls through each bridge.
+    #[arg(long, default_value_t = 10_000)]
+    calls: usize,
+    /// How much of its time each measurement about MCP takes; less shows only that it runs.
+    #[arg(long, default_value_t = 1.0)]
+    share: f64,
 }
 
 /// What to load and how.
@@ -90,6 +117,12 @@ enum Topic {
     Revocation,
     Logs,
     Million,
+    McpCalls,
+    Latency,
+    Lists,
+    Idle,
+    AgentsKnown,
+    Bridge,
 }
 
 /// Does what the command says.
@@ -97,6 +130,7 @@ pub(crate) fn dispatch(command: Command) -> Outcome<()> {
     match command {
         Command::Run(options) => block_on(run(options)),
         Command::Upstream { listen } => block_on(upstream::serve(listen)),
+        Command::McpUpstream { listen, tools } => block_on(mcp_upstream::serve(listen, tools)),
         Command::Floor(options) => block_on(floor::serve(options)),
         Command::Load(options) => block_on(load(options)),
         Command::Part(part) => part.run(),
@@ -145,7 +179,45 @@ async fn run(options: RunOptions) -> Outcome<()> {
             million::measure(&work.join("million"), &programs, rounds, options.revoked).await?,
         );
     }
+    let parts = [
+        Topic::McpCalls,
+        Topic::Latency,
+        Topic::Lists,
+        Topic::Idle,
+        Topic::AgentsKnown,
+        Topic::Bridge,
+    ];
+    for topic in parts.into_iter().filter(|topic| chosen(*topic)) {
+        if let Some(section) = run_mcp(topic, &options, &programs).await? {
+            sections.push(section);
+        }
+    }
     publish(&machine::facts(work)?, &sections, options.out.as_deref())
+}
+
+/// One of the parts about MCP, and what belongs to them.
+async fn run_mcp(topic: Topic, options: &RunOptions, programs: &Path) -> Outcome<Option<Section>> {
+    let (rounds, share) = (options.rounds, options.share);
+    let work = |name: &str| options.work.join(name);
+    let section = match topic {
+        Topic::McpCalls => {
+            let plan = calls::plan(rounds, share);
+            calls::measure(&work("calls"), programs, plan).await?
+        }
+        Topic::Latency => latency::measure(&work("latency"), programs, rounds, share).await?,
+        Topic::Lists => {
+            lists::measure(&work("lists"), programs, rounds, share, options.tools).await?
+        }
+        Topic::Idle => idle::measure(&work("idle"), programs, rounds, options.idle).await?,
+        Topic::AgentsKnown => {
+            known::measure(&work("known"), programs, rounds, share, options.known).await?
+        }
+        Topic::Bridge => bridge::measure(&work("bridge"), programs, rounds, options.calls).await?,
+        Topic::Proxies | Topic::Issuance | Topic::Revocation | Topic::Logs | Topic::Million => {
+            return Ok(None);
+        }
+    };
+    Ok(Some(section))
 }
 
 async fn load(options: LoadOptions) -> Outcome<()> {
@@ -199,6 +271,7 @@ async fn run_proxies(work: &Path, programs: &Path, rounds: usize) -> Outcome<Sec
         enforcer: "edge-1",
         enforcer_addr,
         diskless: ("edge-2", diskless),
+        upstream: setup.upstream_addr,
     };
     proxies::compare(&shared, agent, plan).await
 }

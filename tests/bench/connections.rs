@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::Outcome;
 
-/// Larger than any head plus the upstream's body.
+/// Larger than any head plus the upstream's body; longer answers make it grow.
 const BUFFER_BYTES: usize = 8192;
 
 /// Where the load goes, as whom, and what it asks.
@@ -21,10 +21,12 @@ const BUFFER_BYTES: usize = 8192;
 pub(crate) struct Target {
     /// The server under test.
     pub(crate) addr: SocketAddr,
-    /// The client's TLS side.
-    pub(crate) tls: Arc<ClientConfig>,
+    /// The client's TLS side; none where the server speaks in clear.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     /// The whole request.
     pub(crate) request: Arc<[u8]>,
+    /// Bytes of every answer's body, where one that is longer or shorter is another answer.
+    pub(crate) body_length: Option<usize>,
 }
 
 impl Target {
@@ -34,18 +36,69 @@ impl Target {
         let request = format!(
             "GET /v1/accounts/7 HTTP/1.1\r\nhost: localhost:{port}\r\naccept: application/json\r\n\r\n"
         );
+        Self::asking(addr, Some(tls), request.into_bytes())
+    }
+
+    /// This request.
+    pub(crate) fn asking(
+        addr: SocketAddr,
+        tls: Option<Arc<ClientConfig>>,
+        request: Vec<u8>,
+    ) -> Self {
         Self {
             addr,
             tls,
-            request: request.into_bytes().into(),
+            request: request.into(),
+            body_length: None,
         }
     }
 }
 
-/// An open TLS connection and its read buffer.
+/// An open connection and its read buffer.
 pub(crate) struct Connection {
-    stream: TlsStream<TcpStream>,
-    buffer: Box<[u8]>,
+    stream: Stream,
+    buffer: Vec<u8>,
+    /// Bytes of the last answer's head and of the whole.
+    answer: (usize, usize),
+}
+
+/// What a connection runs over.
+enum Stream {
+    Tls(Box<TlsStream<TcpStream>>),
+    Clear(TcpStream),
+}
+
+impl Stream {
+    async fn send(&mut self, request: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Tls(stream) => {
+                stream.write_all(request).await?;
+                stream.flush().await
+            }
+            Self::Clear(stream) => stream.write_all(request).await,
+        }
+    }
+
+    async fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tls(stream) => stream.read(room).await,
+            Self::Clear(stream) => stream.read(room).await,
+        }
+    }
+
+    async fn shutdown(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Tls(stream) => stream.shutdown().await,
+            Self::Clear(stream) => stream.shutdown().await,
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Clear(stream) => stream,
+        }
+    }
 }
 
 impl Connection {
@@ -53,20 +106,24 @@ impl Connection {
     pub(crate) async fn open(target: &Target) -> Outcome<Self> {
         let tcp = TcpStream::connect(target.addr).await?;
         tcp.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
-        let stream = TlsConnector::from(Arc::clone(&target.tls))
-            .connect(name, tcp)
-            .await?;
+        let stream = match &target.tls {
+            None => Stream::Clear(tcp),
+            Some(tls) => {
+                let name = ServerName::try_from("localhost")?;
+                let connecting = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
+                Stream::Tls(Box::new(connecting.await?))
+            }
+        };
         Ok(Self {
             stream,
-            buffer: vec![0; BUFFER_BYTES].into(),
+            buffer: vec![0; BUFFER_BYTES],
+            answer: (0, 0),
         })
     }
 
     /// Sends one request and reads its whole answer; returns the status.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Outcome<u16> {
-        self.stream.write_all(request).await?;
-        self.stream.flush().await?;
+        self.stream.send(request).await?;
         let mut filled = 0;
         let mut head: Option<Head> = None;
         loop {
@@ -79,12 +136,21 @@ impl Connection {
             if head.is_none() {
                 head = Head::read(self.buffer.get(..filled).unwrap_or_default())?;
             }
-            if let Some(head) = &head
-                && filled >= head.total
-            {
+            let Some(head) = &head else { continue };
+            if filled >= head.total {
+                self.answer = (head.body, head.total);
                 return Ok(head.status);
             }
+            if self.buffer.len() < head.total {
+                self.buffer.resize(head.total, 0);
+            }
         }
+    }
+
+    /// The body of the last answer.
+    pub(crate) fn body(&self) -> &[u8] {
+        let (start, end) = self.answer;
+        self.buffer.get(start..end).unwrap_or_default()
     }
 
     /// Ends the connection as TLS does and waits until the server, too, has ended it.
@@ -103,7 +169,7 @@ impl Connection {
             }
         }
         // Both ends are done: leave no TIME_WAIT behind to run out of ports.
-        self.stream.get_ref().0.set_zero_linger()?;
+        self.stream.tcp().set_zero_linger()?;
         Ok(())
     }
 }
@@ -111,6 +177,8 @@ impl Connection {
 /// What has to be known of an answer's head.
 struct Head {
     status: u16,
+    /// Where the body begins.
+    body: usize,
     /// Bytes of head and body.
     total: usize,
 }
@@ -130,6 +198,7 @@ impl Head {
             .ok_or("an answer without content-length")?;
         Ok(Some(Self {
             status,
+            body: end + 4,
             total: end + 4 + length,
         }))
     }

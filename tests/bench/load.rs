@@ -161,9 +161,21 @@ pub(crate) async fn await_serving(target: &Target) -> Outcome<()> {
     }
 }
 
-async fn ask(connection: &mut Connection, target: &Target) -> Outcome<()> {
-    match connection.ask(&target.request).await? {
-        200 => Ok(()),
-        other => Err(format!("{} answered {other}", target.addr).into()),
+/// Asks and insists on the answer that is expected.
+pub(crate) async fn ask(connection: &mut Connection, target: &Target) -> Outcome<()> {
+    let status = connection.ask(&target.request).await?;
+    if status != 200 {
+        return Err(format!("{} answered {status}", target.addr).into());
+    }
+    let length = connection.body().len();
+    match target.body_length {
+        Some(expected) if expected != length => {
+            let said: String = String::from_utf8_lossy(connection.body())
+                .chars()
+                .take(400)
+                .collect();
+            Err(format!("{} answered something else: {said}", target.addr).into())
+        }
+        _ => Ok(()),
     }
 }

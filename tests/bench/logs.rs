@@ -19,14 +19,15 @@ use agentca_identity::time::Timestamp;
 use tokio::task::LocalSet;
 
 use crate::Outcome;
+use crate::decisions::Decisions;
 use crate::part::run_pinned;
 use crate::report::{Bar, Bound, Section, Table, number};
 use crate::stats::{median, spread_percent};
 
+/// An enforcer's log.
+pub(crate) const ORIGIN: &str = "bench.example/prod/enforcer/edge-1";
 /// Records of the log that is verified.
 const RECORDS: u64 = 1_000_000;
-/// Bytes of each of them.
-const RECORD_BYTES: usize = 600;
 /// Tasks that append and wait, one record at a time each.
 const WRITERS: usize = 32;
 /// How long appends are counted.
@@ -35,9 +36,9 @@ const MEASURE: Duration = Duration::from_secs(3);
 /// Measures both, in processes of their own on the server's core.
 pub(crate) fn measure(work: &Path, rounds: usize) -> Outcome<Section> {
     std::fs::create_dir_all(work)?;
-    let (log, records) = (work.join("large"), RECORDS.to_string());
+    let (large, records) = (work.join("large"), RECORDS.to_string());
     eprintln!("writing a log of {records} records");
-    let log = log.to_str().ok_or("the directory's name is not UTF-8")?;
+    let log = large.to_str().ok_or("the directory's name is not UTF-8")?;
     run_pinned(&["make-log", log, &records])?;
     let (mut appends, mut verified) = (vec![], vec![]);
     for turn in 0..rounds {
@@ -47,17 +48,19 @@ pub(crate) fn measure(work: &Path, rounds: usize) -> Outcome<Section> {
         appends.push(run_pinned(&["appends", fresh])?);
         verified.push(run_pinned(&["verify", log])?);
     }
-    Ok(section(&appends, &verified))
+    Ok(section(&appends, &verified, Decisions::new()?.mean_bytes()))
 }
 
-fn section(appends: &[f64], verified: &[f64]) -> Section {
+fn section(appends: &[f64], verified: &[f64], bytes: f64) -> Section {
     let mut section = Section::new("Logs");
     section.say(format!(
         "On one core each. Appends: {WRITERS} writers, records of 600 to 1,200 bytes, each waits \
          until its record is durable (one committer, one `fdatasync` for each batch; hash files \
          and checkpoints beside it). Verification: everything `log verify` does with a log of {} \
-         records of {RECORD_BYTES} bytes, the files in the page cache.",
+         decision records with their outcomes, as an enforcer writes them, {} bytes each on average, \
+         the files in the page cache.",
         number(RECORDS as f64),
+        number(bytes),
     ));
     let mut table = Table::new(&["", "records/s", "±"]);
     for (name, rounds) in [("durable appends", appends), ("verified", verified)] {
@@ -112,8 +115,9 @@ pub(crate) fn append_rate(dir: &Path) -> Outcome<f64> {
 pub(crate) fn make(dir: &Path, records: u64) -> Outcome<f64> {
     let log = new_log(dir)?;
     let started = Instant::now();
+    let decisions = Decisions::new()?;
     for number in 1..records {
-        let staged = log.stage(|head, out| filler(head, out, RECORD_BYTES))?;
+        let staged = log.stage(|head, out| decisions.write(number, head, out))?;
         if number % 4096 == 0 {
             log.wait_blocking(staged.index)?;
         }
@@ -157,7 +161,7 @@ fn root_of(dir: &Path) -> std::path::PathBuf {
 fn new_log(dir: &Path) -> Outcome<Arc<Log>> {
     let now = Timestamp::now();
     let trust_domain: TrustDomain = "bench.example".parse()?;
-    let origin: LogOrigin = "bench.example/ca".parse()?;
+    let origin: LogOrigin = ORIGIN.parse()?;
     let root_key = PrivateKey::generate(KeyKind::P256)?;
     let root = create_root(trust_domain.clone(), Pen::default(), &root_key, now)?;
     let key = PrivateKey::generate(KeyKind::P256)?;

@@ -5,14 +5,24 @@
 //! whole core.
 
 mod authority;
+mod bridge;
+mod calls;
 mod cli;
 mod connections;
+mod decisions;
 mod floor;
+mod idle;
 mod issuance;
+mod known;
+mod latency;
+mod lists;
 mod load;
 mod logs;
 mod machine;
+mod mcp;
+mod mcp_upstream;
 mod million;
+mod paced;
 mod part;
 mod peers;
 mod process;

@@ -72,6 +72,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) enforcer_addr: SocketAddr,
     /// Another enforcer, whose log is in memory, and where it listens.
     pub(crate) diskless: (&'a str, SocketAddr),
+    /// Where the requests of all sides go.
+    pub(crate) upstream: SocketAddr,
 }
 
 impl Shared<'_> {
@@ -115,7 +117,7 @@ impl Shared<'_> {
         fs::create_dir_all(&prefix)?;
         let config = nginx_config(
             listen,
-            self.setup.upstream_addr,
+            self.upstream,
             (&self.tls("crt"), &self.tls("key")),
             &self.setup.root(self.enforcer),
         )?;
@@ -145,10 +147,7 @@ impl Shared<'_> {
         fs::write(&pem, both)?;
         let root = self.setup.root(self.enforcer);
         let path = dir.join("haproxy.cfg");
-        fs::write(
-            &path,
-            haproxy_config(listen, self.setup.upstream_addr, &pem, &root),
-        )?;
+        fs::write(&path, haproxy_config(listen, self.upstream, &pem, &root))?;
         Process::start(
             "haproxy",
             Core::Server,
@@ -164,7 +163,7 @@ impl Shared<'_> {
         let dir = &self.setup.dir;
         Process::start(name, Core::Server, &own_program()?, dir, |command| {
             command.args(["floor", "--listen", &listen.to_string()]);
-            command.args(["--upstream", &self.setup.upstream_addr.to_string(), "--tls"]);
+            command.args(["--upstream", &self.upstream.to_string(), "--tls"]);
             command.arg(dir.join(self.enforcer).join("tls"));
             command.arg("--root").arg(self.setup.root(self.enforcer));
             if let Some(key) = sign {

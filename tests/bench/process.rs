@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,18 @@ impl Process {
             total += rollup_kib(pid, "Pss:")?;
         }
         Ok(total)
+    }
+
+    /// The same as `ps` shows it: shared pages counted in full, for each.
+    pub(crate) fn shown_resident_kib(&self) -> Outcome<u64> {
+        let each = family(self.id()).into_iter();
+        each.map(|pid| rollup_kib(pid, "Rss:")).sum()
+    }
+
+    /// Its input and output, where they were arranged to be pipes; once.
+    pub(crate) fn pipes(&mut self) -> Outcome<(ChildStdin, ChildStdout)> {
+        let pipes = self.child.stdin.take().zip(self.child.stdout.take());
+        Ok(pipes.ok_or_else(|| format!("{} has no pipes", self.name))?)
     }
 
     /// Asks the process to end and waits for it; kills it after a while.

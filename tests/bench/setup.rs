@@ -16,7 +16,8 @@ const TRUST_DOMAIN: &str = "bench.example";
 pub(crate) struct Setup {
     /// Where keys, logs and configurations lie.
     pub(crate) dir: PathBuf,
-    programs: PathBuf,
+    /// Where the programs are.
+    pub(crate) programs: PathBuf,
     /// The authority's gRPC address.
     pub(crate) authority_addr: SocketAddr,
     /// The authority.
@@ -55,6 +56,16 @@ impl Setup {
 
     /// Issues an agent's certificate into `name/`.
     pub(crate) fn issue(&self, name: &str, environment: &str) -> Outcome<Credential> {
+        self.issue_with(name, environment, &["payments:read"])
+    }
+
+    /// The same, for these scopes.
+    pub(crate) fn issue_with(
+        &self,
+        name: &str,
+        environment: &str,
+        scopes: &[&str],
+    ) -> Outcome<Credential> {
         let issue = [
             "issue",
             name,
@@ -63,17 +74,9 @@ impl Setup {
             "--env",
             environment,
         ];
-        let rights = [
-            "--scope",
-            "payments:read",
-            "--trust",
-            "L2",
-            "--ttl",
-            "6h",
-            "--out",
-            name,
-        ];
-        output(self.agentca().args(issue).args(rights))?;
+        let rights = ["--trust", "L2", "--ttl", "6h", "--out", name];
+        let scopes = scopes.iter().flat_map(|scope| ["--scope", scope]);
+        output(self.agentca().args(issue).args(rights).args(scopes))?;
         Credential::read(&self.dir.join(name).join("agent"))
     }
 
@@ -90,6 +93,31 @@ impl Setup {
         environment: &str,
         data_dir: &Path,
     ) -> Outcome<SocketAddr> {
+        let tables = format!(
+            r#"[[upstream]]
+name = "payments"
+url = "http://{}"
+[[route]]
+upstream = "payments"
+methods = ["GET"]
+path = "/v1/accounts/{{id}}"
+scope = "payments:read"
+min_trust = "L2"
+risk = "read"
+"#,
+            self.upstream_addr
+        );
+        self.add_enforcer_of(name, environment, data_dir, &tables)
+    }
+
+    /// The same, with these `tables` behind what every enforcer is configured with.
+    pub(crate) fn add_enforcer_of(
+        &self,
+        name: &str,
+        environment: &str,
+        data_dir: &Path,
+        tables: &str,
+    ) -> Outcome<SocketAddr> {
         let add = [
             "enforcer",
             "add",
@@ -105,7 +133,7 @@ impl Setup {
                 .args(["--ip", "127.0.0.1", "--out", name]),
         )?;
         let listen = free_address()?;
-        let (authority, upstream) = (self.authority_addr, self.upstream_addr);
+        let authority = self.authority_addr;
         let data_dir = data_dir.display();
         let config = format!(
             r#"environment = "{environment}"
@@ -114,17 +142,7 @@ authority = "https://{authority}"
 identity_dir = "{name}"
 data_dir = "{data_dir}"
 stale_after = "30s"
-[[upstream]]
-name = "payments"
-url = "http://{upstream}"
-[[route]]
-upstream = "payments"
-methods = ["GET"]
-path = "/v1/accounts/{{id}}"
-scope = "payments:read"
-min_trust = "L2"
-risk = "read"
-"#
+{tables}"#
         );
         fs::write(self.dir.join(format!("{name}.toml")), config)?;
         Ok(listen)
