@@ -44,6 +44,8 @@ pub struct Config {
     pub environment: Environment,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Where operators find metrics and health, if anywhere.
+    pub ops_listen: Option<SocketAddr>,
     /// The folder that `agentca enforcer add` wrote.
     pub identity_dir: PathBuf,
     /// The folder of what this enforcer writes.
@@ -122,6 +124,7 @@ impl Config {
         let Self {
             environment,
             listen,
+            ops_listen,
             identity_dir,
             data_dir,
             stale_after,
@@ -137,6 +140,7 @@ impl Config {
         let fixed = [
             ("environment", *environment == other.environment),
             ("listen", *listen == other.listen),
+            ("ops_listen", *ops_listen == other.ops_listen),
             ("identity_dir", *identity_dir == other.identity_dir),
             ("data_dir", *data_dir == other.data_dir),
             ("stale_after", *stale_after == other.stale_after),
@@ -250,6 +254,7 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
     let RawConfig {
         environment,
         listen,
+        ops_listen,
         authority,
         identity_dir,
         data_dir,
@@ -266,10 +271,9 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
         let parsed = Environment::from_str(&text).map_err(|error| format!("`{text}` is {error}"));
         note(errors, "environment", parsed)
     });
-    let listen = listen.and_then(|text| {
-        let wrong = |_| format!("`{text}` is not an address with a port, like 127.0.0.1:8443");
-        note(errors, "listen", text.parse::<SocketAddr>().map_err(wrong))
-    });
+    let listen = listen.and_then(|text| note(errors, "listen", parse_address(&text, 8443)));
+    let ops_listen =
+        ops_listen.and_then(|text| note(errors, "ops_listen", parse_address(&text, 9464)));
     let revocation = match revocation.as_deref().unwrap_or("feed") {
         "feed" => check_feed(errors, authority.as_deref(), crl),
         "crl" => check_crl(errors, authority.as_deref(), crl, crl_refresh, base),
@@ -295,6 +299,7 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
     Some(Config {
         environment: environment?,
         listen: listen?,
+        ops_listen,
         identity_dir: base.join(identity_dir?),
         data_dir: base.join(data_dir?),
         stale_after,
@@ -469,6 +474,11 @@ fn check_routes(
     None
 }
 
+fn parse_address(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let wrong = |_| format!("`{text}` is not an address with a port, like 127.0.0.1:{port}");
+    text.parse().map_err(wrong)
+}
+
 fn parse_authority(text: &str) -> Result<AuthorityUrl, String> {
     let (uri, host, port) = parse_url(text, "https", 443)?;
     Ok(AuthorityUrl { uri, host, port })
@@ -491,8 +501,8 @@ fn parse_crl_source(text: &str, base: &Path) -> Result<CrlSource, String> {
 }
 
 /// Where the URL of an MCP endpoint leads.
-pub(crate) fn mcp_place(text: &str) -> Result<HttpPlace, String> {
-    parse_place(text, true, None)
+pub(crate) fn mcp_place(text: &str, tls: Option<&TlsOptions>) -> Result<HttpPlace, String> {
+    parse_place(text, true, tls)
 }
 
 /// A URL of scheme, host and port, and for MCP a path.

@@ -85,7 +85,10 @@ async fn handshake(
     let timer = worker.timers.after(live.config().limits.handshake_timeout);
     let ready = || worker.shared.registry.readiness() == Readiness::Ready;
     match timer.limit(accept).await {
-        Ok(Ok(stream)) => Some(stream),
+        Ok(Ok(stream)) => {
+            worker.counters.shook_hands();
+            Some(stream)
+        }
         Ok(Err((error, stream))) => {
             if ready() {
                 worker.shared.handshakes.refused(&error, from);

@@ -135,18 +135,33 @@ impl Credentials {
     /// The file whose certificate ends first, of those with less than a quarter of their life left.
     #[must_use]
     pub fn ends_soon(&self, now: Timestamp) -> Option<(&'static str, Timestamp)> {
-        let pairs = [
-            ("tls.crt", &self.tls),
-            ("log.crt", &self.log),
-            ("response.crt", &self.response),
-        ];
-        let ending = pairs.into_iter().filter_map(|(file, pair)| {
-            let certificate = Certificate::parse(pair.chain.first()?).ok()?;
+        let ending = self.leaves().filter_map(|(file, _, certificate)| {
             let (begins, ends) = (certificate.not_before(), certificate.not_after());
             let life = ends.saturating_since(begins);
             (ends.saturating_since(now) < life / 4).then_some((file, ends))
         });
         ending.min_by_key(|(_, ends)| *ends)
+    }
+
+    /// When each certificate ends, by what it is for.
+    #[must_use]
+    pub fn ends(&self) -> Vec<(&'static str, Timestamp)> {
+        let leaves = self.leaves();
+        leaves
+            .map(|(_, usage, certificate)| (usage, certificate.not_after()))
+            .collect()
+    }
+
+    fn leaves(&self) -> impl Iterator<Item = (&'static str, &'static str, Certificate)> {
+        let pairs = [
+            ("tls.crt", "tls", &self.tls),
+            ("log.crt", "log", &self.log),
+            ("response.crt", "response", &self.response),
+        ];
+        pairs.into_iter().filter_map(|(file, usage, pair)| {
+            let certificate = Certificate::parse(pair.chain.first()?).ok()?;
+            Some((file, usage, certificate))
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use crate::fields::clean_answer;
 use crate::head::Head;
 use crate::live::Live;
+use crate::ops::Failure;
 use crate::road::{Denial, Destination, Permit};
 use crate::session::Session;
 use crate::timers::Timer;
@@ -58,6 +59,7 @@ pub(crate) async fn forward(
     };
     let agent = session.peer.uri();
     let shown = target.credential(agent).map_err(|none| {
+        worker.counters.failed(&target.name, Failure::NoCredential);
         let denial = Denial::new(Rule::Upstream, none.to_string());
         ForwardFailure::Denied(denial, session.peer.standing().status_number)
     })?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agentca_auditlog::decision::HandshakeRefused;
 use agentca_auditlog::log::Log;
@@ -14,6 +14,8 @@ use rustls::{CertificateError, Error};
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeLog {
     tallies: Mutex<BTreeMap<&'static str, Tally>>,
+    /// Since the start, for operators.
+    ever: Arc<Mutex<BTreeMap<&'static str, u64>>>,
 }
 
 #[derive(Debug, Default)]
@@ -23,6 +25,14 @@ struct Tally {
 }
 
 impl HandshakeLog {
+    /// Counts into `ever` besides.
+    pub(crate) fn new(ever: Arc<Mutex<BTreeMap<&'static str, u64>>>) -> Self {
+        Self {
+            tallies: Mutex::default(),
+            ever,
+        }
+    }
+
     /// A handshake failed. A client that only went away was not refused.
     pub(crate) fn refused(&self, error: &io::Error, from: SocketAddr) {
         let cause = error
@@ -54,6 +64,10 @@ impl HandshakeLog {
     }
 
     fn count(&self, reason: &'static str, from: SocketAddr) {
+        let mut ever = self.ever.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = ever.entry(reason).or_default();
+        *all = all.saturating_add(1);
+        drop(ever);
         let mut tallies = self.lock();
         let tally = tallies.entry(reason).or_default();
         tally.count = tally.count.saturating_add(1);

@@ -55,7 +55,7 @@ impl Asked {
 }
 
 /// A head that was read: nothing in it has two readings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Head {
     /// The method.
     pub(crate) method: Method,

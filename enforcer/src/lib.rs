@@ -13,6 +13,7 @@ pub mod floor;
 pub mod journal;
 pub mod live;
 pub mod mcp_client;
+pub mod ops;
 pub mod run;
 pub mod scan;
 pub mod server;

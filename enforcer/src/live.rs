@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::authorities::Authorities;
 use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
-use crate::mcp::{Pages, SeenTools, Sessions};
+use crate::mcp::{Pages, SeenTools, Sessions, SharedSessions};
 use crate::mcp_client::{ClientLimits, HttpEndpoint, McpClient};
 use crate::road::Destination;
 use crate::status::Registry;
@@ -39,7 +39,9 @@ pub struct Live {
     /// Of upstreams that speak MCP.
     mcp: HashMap<Arc<str>, McpUpstream>,
     sessions: Sessions,
+    states: MacKey,
     seen: Arc<SeenTools>,
+    shared: Arc<SharedSessions>,
 }
 
 /// An upstream that speaks MCP.
@@ -126,8 +128,10 @@ impl Live {
             signers: well_known::signers_document(identity),
             targets: targets(&config)?,
             mcp: mcp_upstreams(&config)?,
-            sessions: sessions(identity)?,
+            sessions: Sessions::new(derived(identity, "agentca MCP sessions")?),
+            states: derived(identity, "agentca MCP request states")?,
             seen: Arc::default(),
+            shared: Arc::default(),
             config,
         })
     }
@@ -136,6 +140,7 @@ impl Live {
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         self.seen = Arc::clone(&before.seen);
+        self.shared = Arc::clone(&before.shared);
         for (name, upstream) in &mut self.mcp {
             let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
             else {
@@ -211,6 +216,20 @@ impl Live {
         self.mcp.keys().cloned().collect()
     }
 
+    /// The upstreams that are reached at `/mcp` too, in the order of the configuration.
+    pub(crate) fn shared_upstreams(&self) -> impl Iterator<Item = Arc<str>> {
+        let shares = |name: &str| {
+            let (name, upstream) = self.mcp.get_key_value(name)?;
+            upstream.options.shared.then(|| Arc::clone(name))
+        };
+        let upstreams = self.config.upstreams.iter();
+        upstreams.filter_map(move |upstream| shares(&upstream.name))
+    }
+
+    pub(crate) fn shared_sessions(&self) -> &SharedSessions {
+        &self.shared
+    }
+
     /// A client of an upstream that speaks MCP, and whether it is a program. `own` is whose credential it shows.
     pub(crate) fn mcp_client(&self, upstream: &str, own: &SpiffeId) -> Option<(McpClient, bool)> {
         let limits = ClientLimits {
@@ -221,17 +240,22 @@ impl Live {
             return Some((McpClient::program(Arc::clone(&program.stdio), limits), true));
         }
         let target = self.target(upstream)?;
-        let mut headers = HeaderMap::new();
-        if let Ok(Some(shown)) = target.credential(own) {
-            shown.put(&mut headers);
-        }
+        let (own, shows) = (own.clone(), Arc::clone(&target));
+        let headers = Box::new(move || {
+            let mut headers = HeaderMap::new();
+            let shown = shows.credential(&own).map_err(|none| none.to_string())?;
+            if let Some(shown) = shown {
+                shown.put(&mut headers);
+            }
+            Ok(headers)
+        });
         let endpoint = HttpEndpoint {
             authority: target.authority.to_string(),
             path: target.path.to_string(),
             headers,
             connect: Box::new(move || {
                 let target = Arc::clone(&target);
-                Box::pin(async move { target.dial().await })
+                Box::pin(async move { target.connect_own().await })
             }),
         };
         Some((McpClient::http(endpoint, limits), false))
@@ -269,6 +293,11 @@ impl Live {
 
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// What states of unfinished calls are sealed with.
+    pub(crate) fn states(&self) -> &MacKey {
+        &self.states
     }
 
     pub(crate) fn seen_tools(&self) -> &Arc<SeenTools> {
@@ -337,11 +366,9 @@ fn program(
     })
 }
 
-/// Sealed with a key that comes from the response signer's: they last as long as that.
-fn sessions(identity: &ServingIdentity) -> Result<Sessions, LiveError> {
-    MacKey::derive(&identity.response_key, "agentca MCP sessions")
-        .map(Sessions::new)
-        .ok_or(LiveError::ResponseSigner)
+/// A key that comes from the response signer's: what is sealed with it lasts as long as that.
+fn derived(identity: &ServingIdentity, purpose: &str) -> Result<MacKey, LiveError> {
+    MacKey::derive(&identity.response_key, purpose).ok_or(LiveError::ResponseSigner)
 }
 
 fn signer(identity: &ServingIdentity) -> Result<ResponseSigner, LiveError> {

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-pub use self::http::{Connect, HttpEndpoint, Stream, connect_plainly};
+pub use self::http::{Connect, Headers, HttpEndpoint, Stream, connect_plainly};
 use self::program::Program;
 use crate::stdio::{Stdio, StdioError};
 

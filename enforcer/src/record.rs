@@ -19,12 +19,13 @@ use agentca_auditlog::log::{StageError, Staged};
 use agentca_auditlog::receipt::salted_digest;
 use agentca_identity::crypto::{Sha256, sha256};
 use agentca_identity::scope::Scope;
-use agentca_policy::{Tier, Tool};
+use agentca_policy::{Rule, Tier, Tool};
 use http::{HeaderValue, Method};
 
 use self::parts::RequestId;
 pub(crate) use self::parts::{AgentPart, Ended};
 use crate::head::{Head, Trace};
+use crate::ops::{Decided, Finished, Measured};
 use crate::road::{Denial, Matched, Permit};
 use crate::session::Session;
 
@@ -58,6 +59,7 @@ pub(crate) struct Ledger {
     state: State,
     /// What has left of a running stream.
     streamed: Option<Box<Streamed>>,
+    clock: Finished,
 }
 
 #[derive(Debug)]
@@ -104,10 +106,11 @@ pub(crate) struct LedgerError(#[from] StageError);
 impl Ledger {
     /// Opens the ledger of a request; the head is there when it could be read.
     pub(crate) fn begin(session: &Rc<Session>, method: &Method, head: Option<&Head>) -> Self {
-        let worker = &session.worker;
+        let (worker, started) = (&session.worker, Instant::now());
         Self {
             session: Rc::clone(session),
-            started: Instant::now(),
+            started,
+            clock: Finished::starting(started),
             id: RequestId::new(worker.random()),
             salt: worker.random(),
             method: method.clone(),
@@ -175,8 +178,21 @@ impl Ledger {
         self.request_digest = Some(salted_digest(&self.salt, digest));
     }
 
+    /// The upstream has answered: with a head, and again with the whole.
+    pub(crate) fn answered(&mut self) {
+        self.clock.answered();
+    }
+
+    /// What is measured of it once its answer may leave.
+    pub(crate) fn measured(&self) -> Measured {
+        let upstream = self.matched().map(|matched| &matched.call().upstream);
+        let counters = &self.session.worker.counters;
+        counters.measured(upstream, self.clock)
+    }
+
     /// From here on bytes may reach the upstream.
     pub(crate) fn sent(&mut self) {
+        self.clock.sent();
         if matches!(self.state, State::Open) {
             self.state = State::Sent;
         }
@@ -217,6 +233,7 @@ impl Ledger {
             status_number: self.status_number,
             state: self.state,
             streamed: self.streamed.take(),
+            clock: self.clock,
         };
         self.state = State::Closed;
         rest
@@ -257,6 +274,7 @@ impl Ledger {
             _ => self.write_decision(Some(denial), Some(outcome))?,
         };
         self.state = State::Closed;
+        self.count(Some(denial.rule), outcome.status);
         Ok(staged)
     }
 
@@ -267,6 +285,7 @@ impl Ledger {
             _ => self.write_decision(None, Some(outcome))?,
         };
         self.state = State::Closed;
+        self.count(None, outcome.status);
         Ok(staged)
     }
 
@@ -360,6 +379,15 @@ impl Ledger {
         };
         let log = &self.session.worker.shared.log;
         Ok(log.stage(|head, out| fields.write(head, out))?)
+    }
+
+    fn count(&self, rule: Option<Rule>, status: u16) {
+        let call = self.matched().map(Matched::call);
+        self.session.worker.counters.decided(Decided {
+            call: call.map(|call| (&call.upstream, call.risk)),
+            rule,
+            status,
+        });
     }
 
     fn call_fields(&self) -> CallFields<'_> {

@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 
 use crate::head::Head;
 use crate::live::Live;
-use crate::mcp::{Asks, Doorway};
+use crate::mcp::{Asks, Doorway, Entrance};
 use crate::peer::Peer;
 use crate::session::Session;
 use crate::status::{Registry, Standing, Verdict};
@@ -33,6 +33,8 @@ pub(crate) enum Cleared {
     WellKnown(WellKnown),
     /// Say in its body which call of MCP it is.
     Mcp(Doorway),
+    /// The same, where several servers are behind one endpoint.
+    McpShared(Head),
 }
 
 /// That every step of the road was passed, and for what.
@@ -105,8 +107,10 @@ pub(crate) fn authorise(
             _ => Err(not_in_catalogue().into()),
         };
     }
-    if let Some(doorway) = Doorway::of(live, &head.path) {
-        return Ok(Cleared::Mcp(doorway.with(live, head)));
+    match Doorway::of(live, &head.path) {
+        Some(Entrance::Own(found)) => return Ok(Cleared::Mcp(found.with(live, head))),
+        Some(Entrance::Shared) => return Ok(Cleared::McpShared(head)),
+        None => {}
     }
     let Some(route) = live
         .config()
@@ -133,12 +137,21 @@ pub(crate) fn authorise_mcp(
     registry: &Registry,
     (doorway, asks): (Doorway, Asks<'_>),
 ) -> Result<Permit, Refusal> {
-    fresh(registry)?;
-    standing(registry, peer, known)?;
+    still_standing(registry, peer, known)?;
     let rights = |call: &Call| weigh(call, peer).is_ok();
     let matched = asks.find(live, &doorway, registry.now(), rights)?;
     let (head, target) = doorway.leave(live).ok_or_else(not_in_catalogue)?;
     grant(head, matched, target, peer)
+}
+
+/// What is asked again of a caller whom the enforcer itself answers, once the body was read.
+pub(crate) fn still_standing(
+    registry: &Registry,
+    peer: &Peer,
+    known: Standing,
+) -> Result<(), Denial> {
+    fresh(registry)?;
+    standing(registry, peer, known)
 }
 
 /// The last steps, and the only place where a permit is made.

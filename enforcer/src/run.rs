@@ -15,6 +15,7 @@ use std::time::Duration;
 use agentca_auditlog::log::Log;
 use agentca_identity::time::Timestamp;
 use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -31,6 +32,7 @@ use crate::floor::Floor;
 use crate::journal::{Floors, JournalError};
 use crate::live::{Live, LiveError, ServingIdentity};
 use crate::mcp::Watcher;
+use crate::ops::{self, Board, Ops};
 use crate::reload::{self, Apply};
 use crate::server::{Server, ServerError};
 use crate::setting::{Setting, Settings};
@@ -64,7 +66,8 @@ async fn serve(path: &Path, config: Config, credentials: Credentials) -> Result<
     let enforcer = Enforcer::assemble(path, config, credentials)?;
     let announced = &enforcer.floors.announced;
     opening::announce_missing(&enforcer.log, &enforcer.settings.credentials(), announced).await?;
-    let mut control = enforcer.start_control();
+    let operators = enforcer.listen_for_operators().await?;
+    let mut control = enforcer.start_control(operators);
     let watcher = enforcer.watcher();
     let ready = async {
         enforcer.may_listen().await;
@@ -96,6 +99,7 @@ struct Enforcer {
     registry: Arc<Registry>,
     log: Arc<Log>,
     floors: Floors,
+    board: Arc<Board>,
 }
 
 impl Enforcer {
@@ -122,10 +126,31 @@ impl Enforcer {
             registry,
             log,
             floors,
+            board: Arc::default(),
         })
     }
 
-    fn start_control(&self) -> Control {
+    /// Listens for operators, when there is where.
+    async fn listen_for_operators(&self) -> Result<Option<JoinHandle<()>>, RunError> {
+        let Some(address) = self.settings.config().ops_listen else {
+            return Ok(None);
+        };
+        let failed = |source| ServerError::Operators { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        tracing::info!(listen = %address, "metrics and health");
+        let settings = Arc::clone(&self.settings);
+        let ops = Ops {
+            board: Arc::clone(&self.board),
+            registry: Arc::clone(&self.registry),
+            log: Arc::clone(&self.log),
+            certificates: Box::new(move || settings.credentials().ends()),
+        };
+        Ok(Some(tokio::spawn(async move {
+            match ops::serve(listener, ops).await {}
+        })))
+    }
+
+    fn start_control(&self, operators: Option<JoinHandle<()>>) -> Control {
         let reloading = tokio::spawn({
             let swap = Swap {
                 settings: Arc::clone(&self.settings),
@@ -144,7 +169,7 @@ impl Enforcer {
             }
         });
         let mut control = Control {
-            tasks: vec![reloading],
+            tasks: std::iter::once(reloading).chain(operators).collect(),
             feed: None,
             witness: None,
         };
@@ -233,15 +258,17 @@ impl Enforcer {
             live: Arc::clone(&self.live),
             log: Arc::clone(&self.log),
             own: credentials.id().clone(),
+            board: Arc::clone(&self.board),
             dir: config.data_dir.join("tools"),
         })
     }
 
     fn listen(&self) -> Result<Server, ServerError> {
-        let server = Server::start(
+        let server = Server::counting(
             Arc::clone(&self.live),
             Arc::clone(&self.registry),
             Arc::clone(&self.log),
+            Arc::clone(&self.board),
         )?;
         match self.registry.readiness() {
             Readiness::Ready => tracing::info!(listen = %server.address(), "serving"),

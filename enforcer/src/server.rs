@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::durable::Beacon;
 use crate::handshake_log::HandshakeLog;
 use crate::listener;
 use crate::live::Live;
+use crate::ops::Board;
 use crate::outcomes::Outcomes;
 use crate::status::{Readiness, Registry};
 use crate::worker::{Shared, Worker};
@@ -44,6 +45,16 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+    /// The address for operators.
+    #[error(
+        "cannot listen on {address}: {source}; stop who has it, or choose another `ops_listen`"
+    )]
+    Operators {
+        /// The configured address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// A thread.
     #[error("a serving thread cannot be started")]
     Thread(#[source] io::Error),
@@ -60,14 +71,28 @@ impl Server {
         registry: Arc<Registry>,
         log: Arc<Log>,
     ) -> Result<Self, ServerError> {
+        Self::counting(live, registry, log, Arc::default())
+    }
+
+    /// The same, counting on a board that others read.
+    ///
+    /// # Errors
+    /// [`ServerError`]: nothing is served then.
+    pub fn counting(
+        live: Arc<ArcSwap<Live>>,
+        registry: Arc<Registry>,
+        log: Arc<Log>,
+        board: Arc<Board>,
+    ) -> Result<Self, ServerError> {
         let (listeners, address) = listen_all(live.load().config())?;
         let outcomes = Outcomes::since(log.durable());
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
             registry,
             log,
-            connections: AtomicUsize::new(0),
-            handshakes: HandshakeLog::default(),
+            connections: Arc::clone(&board.connections),
+            handshakes: HandshakeLog::new(Arc::clone(&board.refused)),
+            board,
             outcomes,
             shares: Arc::default(),
             connections_max: connections_that_fit(&live.load()),
@@ -101,6 +126,12 @@ impl Server {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.shared.board)
     }
 
     /// Accepts nothing more, lets running requests end until `drain_timeout` of the configuration,

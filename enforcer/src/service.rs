@@ -100,6 +100,7 @@ async fn answer(
         Ok(Cleared::Call(permit)) => turn.call(permit).await,
         Ok(Cleared::WellKnown(document)) => turn.well_known(document).await,
         Ok(Cleared::Mcp(doorway)) => Box::pin(turn.mcp(doorway)).await,
+        Ok(Cleared::McpShared(head)) => Box::pin(turn.mcp_shared(head)).await,
         Err(refusal) => {
             if let Some(matched) = refusal.matched {
                 turn.ledger.on_match(matched);
@@ -228,7 +229,10 @@ impl Turn {
         let (session, live) = (&self.session, &self.live);
         let pause = live.config().limits.upstream_timeout;
         match forward(session, live, permit, outbound, request_id, (timer, pause)).await {
-            Ok(answered) => self.pass_on(answered, target).await,
+            Ok(answered) => {
+                self.ledger.answered();
+                self.pass_on(answered, target).await
+            }
             Err(ForwardFailure::Denied(denial, status_number)) => {
                 self.ledger.judged_at(status_number);
                 self.deny(&denial).await
@@ -323,6 +327,7 @@ impl Turn {
         let timeout = limits.upstream_timeout;
         match body::read_answer(&mut link, &mut body, limits.buffer_max, (&timer, timeout)).await {
             Ok(bytes) => {
+                self.ledger.answered();
                 pool.put_back(&target, link, &upstream_limits);
                 let reply = Reply::new(&self.asked.method, status, headers, bytes).within(room);
                 self.give(reply, Told::Answered).await
@@ -368,6 +373,8 @@ impl Turn {
             return;
         };
         let call = matched.call();
+        let counters = &self.session.worker.counters;
+        counters.failed(&call.upstream, error.into());
         let url = self.live.target(&call.upstream);
         let url = url.map(|target| target.to_string());
         tracing::warn!(
@@ -387,9 +394,11 @@ impl Turn {
     ) -> impl Future<Output = Given> + use<> {
         let prepared = self.prepare(reply, told);
         let durability = Rc::clone(&self.session.worker.durability);
+        let measured = self.ledger.measured();
         async move {
             let (response, index) = prepared?;
             durability.wait(index).await?;
+            measured.leaves();
             Ok(response)
         }
     }
@@ -429,11 +438,13 @@ impl Turn {
         let call = self.call.take().ok_or(Abandoned::Answered)?;
         let pause = self.live.config().limits.upstream_timeout;
         let timer = self.session.worker.timers.after(pause);
+        let measured = self.ledger.measured();
         let ledger = self.ledger.hand_over();
         let body = StreamBody::new(source, timer, pause, ledger, (call, self.session.running()));
         let body = OpenBody::Bytes(Box::new(body));
         let response = seal_open(&self.seal(staged), status, headers, body)?;
         self.session.worker.durability.wait(staged.index).await?;
+        measured.leaves();
         Ok(response)
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::gate::Traffic;
+use crate::ops::RunningStream;
 use crate::peer::Peer;
 use crate::record::Ended;
 use crate::shares::{Place, Reserved};
@@ -55,7 +56,7 @@ impl Session {
     /// Counts a stream until what is given is dropped.
     pub(crate) fn running(&self) -> Running {
         self.streams.set(self.streams.get().saturating_add(1));
-        Running(Rc::clone(&self.streams))
+        Running(Rc::clone(&self.streams), self.worker.counters.stream())
     }
 
     /// Whether a stream runs.
@@ -119,7 +120,10 @@ impl Session {
 
 /// A running stream, counted by its connection.
 #[derive(Debug)]
-pub(crate) struct Running(Rc<Cell<u32>>);
+pub(crate) struct Running(
+    Rc<Cell<u32>>,
+    #[expect(dead_code, reason = "counts")] RunningStream,
+);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -43,6 +43,8 @@ pub struct Registry {
     readiness: AtomicU8,
     /// When it was tidied up last, in seconds of the registry's clock.
     tidied: AtomicI64,
+    /// When the log was witnessed last, in seconds since 1970; 0: never.
+    witnessed: AtomicI64,
 }
 
 impl Registry {
@@ -106,6 +108,25 @@ impl Registry {
             Readiness::Refused => REFUSED,
         };
         self.readiness.fetch_max(value, Ordering::AcqRel);
+    }
+
+    /// How old the authority's newest heartbeat is; none without one, or without a feed.
+    #[must_use]
+    pub fn feed_age(&self, at: Instant) -> Option<Duration> {
+        self.clock.heartbeat_age(at)
+    }
+
+    /// Says that this enforcer's log was just witnessed.
+    pub fn set_witnessed(&self) {
+        let now = Timestamp::now().secs();
+        self.witnessed.store(now, Ordering::Relaxed);
+    }
+
+    /// When it was last, if ever.
+    #[must_use]
+    pub fn witnessed(&self) -> Option<Timestamp> {
+        let at = self.witnessed.load(Ordering::Relaxed);
+        (at > 0).then(|| Timestamp::from_millis(at.saturating_mul(1_000)))
     }
 
     /// Follows what becomes of a connection's certificate until the watch is dropped.
@@ -273,6 +294,7 @@ impl Registry {
             status_number: AtomicU64::new(0),
             readiness: AtomicU8::new(STARTING),
             tidied: AtomicI64::new(0),
+            witnessed: AtomicI64::new(0),
         }
     }
 }

@@ -54,6 +54,7 @@ impl Witness {
         loop {
             let pause = match self.round().await {
                 Ok(()) => {
+                    self.registry.set_witnessed();
                     self.registry.set_readiness(Readiness::Ready);
                     self.interval
                 }

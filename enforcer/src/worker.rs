@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use crate::durable::{Beacon, Durability};
 use crate::handshake_log::HandshakeLog;
 use crate::live::Live;
+use crate::ops::{Board, Counters};
 use crate::outcomes::Outcomes;
 use crate::shares::Shares;
 use crate::status::{Registry, StaleReason};
@@ -27,7 +28,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) log: Arc<Log>,
     /// Open client connections.
-    pub(crate) connections: AtomicUsize,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) board: Arc<Board>,
     pub(crate) handshakes: HandshakeLog,
     pub(crate) outcomes: Outcomes,
     pub(crate) shares: Arc<Shares>,
@@ -42,6 +44,7 @@ pub(crate) struct Worker {
     pub(crate) timers: Rc<Timers>,
     pub(crate) durability: Rc<Durability>,
     pub(crate) pool: Rc<Pool>,
+    pub(crate) counters: Counters,
     pub(crate) draining: Cell<bool>,
     /// Open connections of this runtime.
     pub(crate) connections: Cell<usize>,
@@ -59,6 +62,7 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, beacon: Arc<Beacon>) -> Rc<Self> {
         let timers = Timers::new();
         Rc::new(Self {
+            counters: Counters::new(&shared.board),
             shared,
             durability: Durability::new(beacon),
             pool: Pool::new(Rc::clone(&timers)),

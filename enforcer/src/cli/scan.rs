@@ -1,16 +1,20 @@
 //! `agentca-enforcer scan`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_identity::name::Name;
 use agentca_identity::time::Timestamp;
 use clap::Args;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::output::{Failure, Table, print};
-use crate::config::{self, CommandLine};
+use crate::config::{self, CommandLine, TlsOptions, Transport, Upstream};
 use crate::mcp_client::{ClientError, ClientLimits, HttpEndpoint, McpClient};
 use crate::scan::{CatalogueFiles, Found, Plan};
 use crate::stdio::{Stdio, StdioLimits};
@@ -30,6 +34,12 @@ pub(super) struct ScanArgs {
     /// The program and arguments of a server over stdio; words as in a shell, but no shell runs it
     #[arg(long, value_name = "COMMAND LINE")]
     command: Option<String>,
+    /// The CA that an https server's certificate hangs from, PEM; without it the system's
+    #[arg(long, value_name = "FILE", requires = "mcp")]
+    ca: Option<PathBuf>,
+    /// The file whose content is sent as a bearer token
+    #[arg(long, value_name = "FILE", requires = "mcp")]
+    bearer_file: Option<PathBuf>,
     /// An environment variable of the program, besides PATH and HOME; repeat for more
     #[arg(long = "env", value_name = "NAME=VALUE", requires = "command")]
     environment: Vec<String>,
@@ -106,25 +116,12 @@ async fn find(arguments: &ScanArgs, upstream: &str) -> Result<Found, Failure> {
     Ok(Found::of(upstream, server, &tools))
 }
 
-type Connected = (McpClient, Option<std::sync::Arc<Stdio>>);
+type Connected = (McpClient, Option<Arc<Stdio>>);
 
 fn client(arguments: &ScanArgs, upstream: &str) -> Result<Connected, Failure> {
     let limits = ClientLimits::default();
     if let Some(url) = &arguments.mcp {
-        let place =
-            config::mcp_place(url).map_err(|error| Failure::usage(format!("--mcp {error}")))?;
-        let target = Target::bare(upstream, &place)
-            .map_err(|error| Failure::failed(format!("{upstream}: {error}")))?;
-        let target = std::sync::Arc::new(target);
-        let endpoint = HttpEndpoint {
-            connect: Box::new(move || {
-                let target = std::sync::Arc::clone(&target);
-                Box::pin(async move { target.dial().await })
-            }),
-            authority: place.authority,
-            path: place.path,
-            headers: http::HeaderMap::new(),
-        };
+        let endpoint = endpoint(arguments, upstream, url)?;
         return Ok((McpClient::http(endpoint, limits), None));
     }
     let line = arguments.command.as_deref().unwrap_or_default();
@@ -141,8 +138,47 @@ fn client(arguments: &ScanArgs, upstream: &str) -> Result<Connected, Failure> {
     };
     let handle = tokio::runtime::Handle::current();
     let processes = Stdio::new(upstream, command, StdioLimits::default(), handle);
-    let client = McpClient::program(std::sync::Arc::clone(&processes), limits);
+    let client = McpClient::program(Arc::clone(&processes), limits);
     Ok((client, Some(processes)))
+}
+
+fn endpoint(arguments: &ScanArgs, upstream: &str, url: &str) -> Result<HttpEndpoint, Failure> {
+    let tls = arguments.ca.as_ref().map(|ca| TlsOptions {
+        ca: Some(ca.clone()),
+        ..TlsOptions::default()
+    });
+    let place = config::mcp_place(url, tls.as_ref());
+    let place = place.map_err(|error| Failure::usage(format!("--mcp {error}")))?;
+    let upstream = Upstream {
+        name: upstream.to_owned(),
+        transport: Transport::Http(place),
+        mcp: None,
+        credentials: None,
+    };
+    let target = Target::of(&upstream).ok_or_else(|| Failure::usage("--mcp is no URL"))?;
+    let target = target.map_err(|error| Failure::usage(format!("--mcp `{url}`: {error}")))?;
+    let shown = bearer(arguments.bearer_file.as_deref())?;
+    Ok(HttpEndpoint::of(
+        Arc::new(target),
+        Box::new(move || Ok(shown.clone())),
+    ))
+}
+
+/// The fields that show a token.
+fn bearer(file: Option<&Path>) -> Result<HeaderMap, Failure> {
+    let mut shown = HeaderMap::new();
+    if let Some(file) = file {
+        let wrong = |error: &dyn std::fmt::Display| {
+            Failure::usage(format!("--bearer-file {}: {error}", file.display()))
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+        let text = Zeroizing::new(text);
+        let value = Zeroizing::new(format!("Bearer {}", text.trim_end()));
+        let mut value = HeaderValue::from_str(&value).map_err(|error| wrong(&error))?;
+        value.set_sensitive(true);
+        shown.insert(AUTHORIZATION, value);
+    }
+    Ok(shown)
 }
 
 fn environment(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {

@@ -28,6 +28,7 @@ pub(super) struct FilePlace<'a> {
 pub(super) struct RawConfig {
     pub(super) environment: Option<String>,
     pub(super) listen: Option<String>,
+    pub(super) ops_listen: Option<String>,
     pub(super) authority: Option<String>,
     pub(super) identity_dir: Option<String>,
     pub(super) data_dir: Option<String>,
@@ -59,6 +60,7 @@ impl RawConfig {
         let mut top = Section::new("", table);
         let environment = top.required(errors, "environment", "prod");
         let listen = top.required(errors, "listen", "127.0.0.1:8443");
+        let ops_listen = top.text(errors, "ops_listen", "127.0.0.1:9464");
         let authority = top.text(errors, "authority", AUTHORITY_EXAMPLE);
         let identity_dir = top.required(errors, "identity_dir", "edge-1");
         let data_dir = top.required(errors, "data_dir", "edge-1-data");
@@ -96,6 +98,7 @@ impl RawConfig {
         Self {
             environment,
             listen,
+            ops_listen,
             authority,
             identity_dir,
             data_dir,

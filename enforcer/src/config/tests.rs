@@ -353,7 +353,13 @@ mod example {
 
     const EXAMPLE: &str = include_str!("../../enforcer.example.toml");
     /// Keys that stand in the example with a value of no meaning, since they have no fixed default.
-    const WITHOUT_DEFAULT: [&str; 4] = ["threads", "tls", "credentials", "classification"];
+    const WITHOUT_DEFAULT: [&str; 5] = [
+        "threads",
+        "ops_listen",
+        "tls",
+        "credentials",
+        "classification",
+    ];
 
     /// `key` of `key = value`, and whether it is commented out.
     fn key_of(line: &str) -> Option<(&str, bool)> {

@@ -30,7 +30,7 @@ impl<'a> Asks<'a> {
         let request = match message.kind() {
             Kind::Request(request) => request,
             Kind::Notification { method } => return Self::Talk(method),
-            Kind::Response { .. } => return Self::Talk("response"),
+            Kind::Response => return Self::Talk("response"),
         };
         let sessions = revision.is_none_or(Revision::has_sessions);
         match request.method.as_str() {

@@ -19,6 +19,15 @@ pub(crate) struct Doorway {
     head: Head,
 }
 
+/// Which kind of endpoint a path is.
+#[derive(Debug)]
+pub(crate) enum Entrance {
+    /// One server's.
+    Own(Found),
+    /// That of all that share it.
+    Shared,
+}
+
 /// An endpoint that was found.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -28,12 +37,20 @@ pub(crate) struct Found {
 
 impl Doorway {
     /// The endpoint at a path.
-    pub(crate) fn of(live: &Live, path: &NormalPath) -> Option<Found> {
-        let name = path.path().strip_prefix("/mcp/")?;
+    pub(crate) fn of(live: &Live, path: &NormalPath) -> Option<Entrance> {
         if path.query().is_some() {
             return None;
         }
-        let (upstream, options) = live.mcp_upstream(name)?;
+        if path.path() == "/mcp" && live.shared_upstreams().next().is_some() {
+            return Some(Entrance::Shared);
+        }
+        let name = path.path().strip_prefix("/mcp/")?;
+        Self::named(live, name).map(Entrance::Own)
+    }
+
+    /// The endpoint of one upstream.
+    pub(crate) fn named(live: &Live, upstream: &str) -> Option<Found> {
+        let (upstream, options) = live.mcp_upstream(upstream)?;
         Some(Found { upstream, options })
     }
 

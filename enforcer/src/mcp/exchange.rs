@@ -15,7 +15,7 @@ use super::denials;
 use super::events::{HttpEvents, Source};
 use super::program::{self, ProgramError, Sent, Speaker};
 use super::reply::{Expected, ServerMessage};
-use super::revision::SESSION_ID;
+use super::revision::{Revision, SESSION_ID};
 use super::rpc::Message;
 use super::turn::Conversation;
 use crate::answer::Reply;
@@ -62,18 +62,7 @@ impl Turn {
         }
         let upstream = Arc::clone(&permit.call().upstream);
         let pause = self.live.mcp_pause(&upstream);
-        let timer = self.session.worker.timers.timer();
-        self.ledger.sent();
-        let arrived = match permit.target().clone() {
-            Destination::Http(target) => {
-                self.through_http(permit, &target, &mut exchange, (&timer, pause))
-                    .await
-            }
-            Destination::Program(stdio) => {
-                self.through_pipes(&permit, &stdio, &mut exchange, (&timer, pause))
-                    .await
-            }
-        };
+        let arrived = self.through(permit, &mut exchange).await;
         let sealed = arrived.and_then(|mut arrived| {
             self.session_header(&mut arrived, &upstream, &exchange)
                 .map_err(UpstreamError::Unusable)?;
@@ -110,6 +99,45 @@ impl Turn {
         }
     }
 
+    /// Forwards a message that is none of the client's, and gives what it settled: revision and session.
+    pub(super) async fn arrive(
+        &mut self,
+        permit: Permit,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(Option<Revision>, Option<String>), ForwardFailure> {
+        let Arrived {
+            status,
+            headers,
+            answer,
+        } = self.through(permit, exchange).await?;
+        let settled = match answer {
+            Answer::Whole(_, told, _) if status.is_success() && !told.failed => told.revision,
+            _ => return Err(UpstreamError::Unusable("the server refuses").into()),
+        };
+        let session = headers.get(SESSION_ID).and_then(|id| id.to_str().ok());
+        Ok((settled, session.map(str::to_owned)))
+    }
+
+    async fn through(
+        &mut self,
+        permit: Permit,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Arrived, ForwardFailure> {
+        let pause = self.live.mcp_pause(&permit.call().upstream);
+        let timer = self.session.worker.timers.timer();
+        self.ledger.sent();
+        match permit.target().clone() {
+            Destination::Http(target) => {
+                self.through_http(permit, &target, exchange, (&timer, pause))
+                    .await
+            }
+            Destination::Program(stdio) => {
+                self.through_pipes(&permit, &stdio, exchange, (&timer, pause))
+                    .await
+            }
+        }
+    }
+
     /// To a server over HTTP.
     async fn through_http(
         &mut self,
@@ -123,6 +151,7 @@ impl Turn {
         let outbound = Outbound::whole(bytes.unwrap_or_default());
         let (session, live) = (&self.session, &self.live);
         let answered = forward(session, live, permit, outbound, request_id, waiting).await?;
+        self.ledger.answered();
         let Answered {
             status,
             headers,

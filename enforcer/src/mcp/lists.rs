@@ -46,8 +46,6 @@ pub(crate) struct ToolJudge {
     pub(crate) now: Timestamp,
     /// What the agent may.
     pub(crate) rights: Rights,
-    /// Put before names, for a list of several servers.
-    pub(crate) prefix: String,
 }
 
 impl std::fmt::Debug for Judge {
@@ -130,11 +128,7 @@ impl ToolJudge {
                 out.push(',');
             }
             let text = page.text.get(tool.place.clone()).unwrap_or_default();
-            if self.prefix.is_empty() {
-                out.push_str(text);
-            } else {
-                out.push_str(&renamed(text, &self.prefix, &tool.name));
-            }
+            out.push_str(text);
         }
         out.push(']');
         out
@@ -163,7 +157,7 @@ impl ToolJudge {
     }
 }
 
-fn renamed(text: &str, prefix: &str, name: &str) -> String {
+pub(super) fn renamed(text: &str, prefix: &str, name: &str) -> String {
     let mut edits = Edits::of(text);
     let raw = Members::of(text).and_then(|members| members.raw("name"));
     if let Some(range) = raw.and_then(|raw| place(text, raw)) {

@@ -75,7 +75,7 @@ pub(super) async fn send(
             process.notify(bytes).await?;
             Ok(Sent::Taken)
         }
-        Kind::Response { .. } => {
+        Kind::Response => {
             process.respond(bytes).await?;
             Ok(Sent::Taken)
         }

@@ -1,10 +1,12 @@
 //! What an MCP server answers, read as strictly as what it is asked: what cannot be read is not passed on.
 
+use agentca_identity::time::Timestamp;
 use agentca_policy::json;
 
 use super::edit::Edits;
 use super::lists::{Filter, Filtered};
 use super::members::{Members, place};
+use super::request_state::StateSeal;
 use super::revision::Revision;
 use super::rpc::{LIMITS, is_id, is_object};
 
@@ -16,6 +18,8 @@ pub(crate) struct Expected {
     pub(crate) kind: Answer,
     /// Whether the server may send requests of its own, as in revisions with sessions.
     pub(crate) server_asks: bool,
+    /// For a call that may need several rounds: seals what continues it.
+    pub(crate) states: Option<StateSeal>,
 }
 
 /// What is done with a result.
@@ -127,6 +131,9 @@ impl Expected {
 
     fn result(&mut self, text: &str, result: &str) -> Result<ServerMessage, &'static str> {
         let members = Members::of(result).ok_or("the server's result cannot be read")?;
+        if let (Some(seal), Some(state)) = (&self.states, members.raw("requestState")) {
+            return unfinished(text, state, seal);
+        }
         match &mut self.kind {
             Answer::Plain => Ok(answer(None, false)),
             Answer::Tool => {
@@ -155,6 +162,16 @@ impl Expected {
             Answer::Discover => discover(text, &members),
         }
     }
+}
+
+/// A result that asks for more input: its state is the agent's alone.
+fn unfinished(text: &str, state: &str, seal: &StateSeal) -> Result<ServerMessage, &'static str> {
+    let own = super::members::text(state).ok_or("the server's state is no text")?;
+    let sealed = serde_json::Value::from(seal.seal(&own, Timestamp::now()));
+    let mut edits = Edits::of(text);
+    let range = place(text, state).ok_or("the server's state cannot be read")?;
+    edits.replace(range, sealed.to_string());
+    Ok(answer(Some(edits.done()), false))
 }
 
 /// Leaves of the revisions that a server offers those that are spoken here.
@@ -216,6 +233,7 @@ mod tests {
             id: Some("7".to_owned()),
             kind,
             server_asks: false,
+            states: None,
         };
         expected.read(text)
     }

@@ -29,10 +29,7 @@ pub(crate) enum Kind {
         method: String,
     },
     /// Answers a request of the other side's.
-    Response {
-        /// The request's id, as it stands.
-        id: Range<usize>,
-    },
+    Response,
 }
 
 /// A request, as far as it is judged.
@@ -115,7 +112,7 @@ impl Message {
     pub(crate) fn id(&self) -> Option<&str> {
         match &self.kind {
             Kind::Request(request) => Some(self.slice(&request.id)),
-            Kind::Notification { .. } | Kind::Response { .. } => None,
+            Kind::Notification { .. } | Kind::Response => None,
         }
     }
 
@@ -124,7 +121,7 @@ impl Message {
         match &self.kind {
             Kind::Request(request) => &request.method,
             Kind::Notification { method } => method,
-            Kind::Response { .. } => "response",
+            Kind::Response => "response",
         }
     }
 }
@@ -186,8 +183,8 @@ fn envelope(text: &str, members: &Members<'_>) -> Result<Kind, RpcRefusal> {
 
 fn response(members: &Members<'_>, id: Option<Range<usize>>) -> Result<Kind, RpcRefusal> {
     let (result, error) = (members.raw("result"), members.raw("error"));
-    let (Some(id), true, None) = (
-        id,
+    let (true, true, None) = (
+        id.is_some(),
         result.is_some() != error.is_some(),
         members.raw("params"),
     ) else {
@@ -195,7 +192,7 @@ fn response(members: &Members<'_>, id: Option<Range<usize>>) -> Result<Kind, Rpc
         return Err(refusal(INVALID, detail));
     };
     match result.or(error).map(is_object) {
-        Some(true) => Ok(Kind::Response { id }),
+        Some(true) => Ok(Kind::Response),
         _ => Err(refusal(INVALID, "`result` and `error` are objects")),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use agentca_identity::crypto::sha256;
+use agentca_identity::time::Timestamp;
 use agentca_policy::Rule;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -10,16 +11,21 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::asks::Asks;
 use super::denials::{self, Told as Refused};
 use super::doorway::Doorway;
+use super::edit::Edits;
 use super::exchange::Exchange;
 use super::lists::{Filter, Judge, ToolJudge};
 use super::members::Members;
 use super::reply::{Answer, Expected};
+use super::request_state::StateSeal;
 use super::revision::{
     self, HeadRefusal, LAST_EVENT_ID, METHOD, NAME, PROTOCOL_VERSION, Revision, SESSION_ID,
 };
-use super::rpc::{Kind, Message};
+use super::rpc::{BAD_PARAMS, Kind, Message, RpcRefusal};
 use super::session::{Holder, Opened};
 use crate::body;
+use crate::config::DenyAs;
+use crate::head::Head;
+use crate::ops::McpKind;
 use crate::record::McpName;
 use crate::road::{Denial, Matched, Permit, authorise_mcp};
 use crate::service::{Given, Told, Turn};
@@ -32,14 +38,16 @@ pub(super) struct Conversation {
     pub(super) session: Option<Opened>,
 }
 
+impl Conversation {
+    pub(super) fn new(revision: Option<Revision>, session: Option<Opened>) -> Self {
+        Self { revision, session }
+    }
+}
+
 impl Turn {
     /// Answers a request at an endpoint of MCP.
     pub(crate) async fn mcp(&mut self, doorway: Doorway) -> Given {
-        self.ledger.on_mcp(McpName {
-            upstream: Arc::clone(doorway.upstream()),
-            method: None,
-            name: None,
-        });
+        self.ledger.on_mcp(unnamed(doorway.upstream()));
         let head = doorway.head();
         if let Err(denial) = own_origin(&head.headers, &self.asked.target_uri) {
             return self.deny(&denial).await;
@@ -52,8 +60,8 @@ impl Turn {
     }
 
     /// POST: one message.
-    async fn mcp_message(&mut self, mut doorway: Doorway) -> Given {
-        let body = match self.mcp_body(&doorway).await {
+    async fn mcp_message(&mut self, doorway: Doorway) -> Given {
+        let body = match self.mcp_body(doorway.head()).await {
             Ok(body) => body,
             Err(denial) => return self.deny(&denial).await,
         };
@@ -62,14 +70,34 @@ impl Turn {
             Err(refusal) => return self.refuse(denials::unreadable(refusal)).await,
         };
         self.ledger.on_mcp(name_of(doorway.upstream(), &message));
-        let conversation = match self.conversation(&doorway, &message) {
+        self.count(doorway.upstream(), &message);
+        let endpoint = (&**doorway.upstream(), doorway.options().deny_as);
+        let conversation = match self.conversation(endpoint, doorway.head(), &message) {
             Ok(conversation) => conversation,
             Err(refused) => return self.refuse(refused).await,
         };
+        self.mcp_call(doorway, message, conversation).await
+    }
+
+    /// A message whose conversation is known.
+    pub(super) async fn mcp_call(
+        &mut self,
+        mut doorway: Doorway,
+        message: Message,
+        conversation: Conversation,
+    ) -> Given {
         prepare(&mut doorway, &conversation);
         let revision = conversation.revision;
         let deny_as = doorway.options().deny_as;
-        let expected = self.expected(&doorway, &message, revision);
+        let states = self.states(doorway.upstream(), &message, revision);
+        let message = match continued(message, states.as_ref()) {
+            Ok(message) => message,
+            Err(refusal) => return self.refuse(denials::unreadable(refusal)).await,
+        };
+        let expected = Expected {
+            states,
+            ..self.expected(&doorway, &message, revision)
+        };
         let asks = Asks::of(&message, revision);
         let permit = match self.permit(doorway, asks) {
             Ok(permit) => permit,
@@ -88,6 +116,11 @@ impl Turn {
             deny_as,
         };
         self.exchange(permit, exchange).await
+    }
+
+    pub(super) fn count(&self, upstream: &Arc<str>, message: &Message) {
+        let counters = &self.session.worker.counters;
+        counters.mcp(upstream, McpKind::of(message.method()));
     }
 
     /// GET opens a session's stream, DELETE ends the session.
@@ -110,6 +143,7 @@ impl Turn {
             id: None,
             kind,
             server_asks: true,
+            states: None,
         };
         let deny_as = doorway.options().deny_as;
         match self.permit(doorway, Asks::Talk(name)) {
@@ -132,8 +166,7 @@ impl Turn {
     }
 
     /// Everything the head decides was decided: now the body is read.
-    async fn mcp_body(&mut self, doorway: &Doorway) -> Result<Bytes, Denial> {
-        let head = doorway.head();
+    pub(super) async fn mcp_body(&mut self, head: &Head) -> Result<Bytes, Denial> {
         if !is_json(&head.headers) {
             let denial = Denial::new(Rule::Malformed, "Content-Type must be application/json");
             return Err(denial.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
@@ -154,27 +187,26 @@ impl Turn {
         Ok(bytes)
     }
 
-    fn conversation(&self, doorway: &Doorway, message: &Message) -> Result<Conversation, Refused> {
-        let headers = &doorway.head().headers;
+    pub(super) fn conversation(
+        &self,
+        (upstream, deny_as): (&str, DenyAs),
+        head: &Head,
+        message: &Message,
+    ) -> Result<Conversation, Refused> {
+        let headers = &head.headers;
         let revision = match message.kind() {
             Kind::Request(request) => revision::of_request(request, headers),
-            Kind::Notification { .. } | Kind::Response { .. } => revision::of_head(headers),
+            Kind::Notification { .. } | Kind::Response => revision::of_head(headers),
         };
         let revision = revision.map_err(|refusal| denials::disagreeing(message, refusal))?;
         if revision.is_some_and(|revision| !revision.has_sessions()) {
-            return Ok(Conversation {
-                revision,
-                session: None,
-            });
+            return Ok(Conversation::new(revision, None));
         }
-        let deny = |denial| denials::denied(message, revision, doorway.options().deny_as, denial);
+        let deny = |denial| denials::denied(message, revision, deny_as, denial);
         if message.method() == "initialize" {
-            return Ok(Conversation {
-                revision: None,
-                session: None,
-            });
+            return Ok(Conversation::new(None, None));
         }
-        let session = self.opened(doorway).map_err(deny)?;
+        let session = self.opened(upstream, head).map_err(deny)?;
         settle(revision, session).map_err(deny)
     }
 
@@ -184,20 +216,20 @@ impl Turn {
         if told.is_some_and(|revision| !revision.has_sessions()) {
             return Err(no_method());
         }
-        settle(told, self.opened(doorway)?)
+        settle(told, self.opened(doorway.upstream(), doorway.head())?)
     }
 
     /// The session that a request names, which must be its agent's own.
-    fn opened(&self, doorway: &Doorway) -> Result<Option<Opened>, Denial> {
-        let mut values = doorway.head().headers.get_all(SESSION_ID).iter();
+    fn opened(&self, upstream: &str, head: &Head) -> Result<Option<Opened>, Denial> {
+        let mut values = head.headers.get_all(SESSION_ID).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
-            return match doorway.head().headers.contains_key(SESSION_ID) {
+            return match head.headers.contains_key(SESSION_ID) {
                 true => Err(Denial::new(Rule::Malformed, "Mcp-Session-Id is repeated")),
                 false => Ok(None),
             };
         };
         let agent = self.session.peer.uri().to_string();
-        let holder = self.holder(doorway.upstream(), &agent);
+        let holder = self.holder(upstream, &agent);
         let unknown = || {
             let detail = "there is no such session of this agent: begin again with `initialize`";
             Denial::new(Rule::Session, detail)
@@ -214,7 +246,7 @@ impl Turn {
         }
     }
 
-    fn permit(&mut self, doorway: Doorway, asks: Asks<'_>) -> Result<Permit, Denial> {
+    pub(super) fn permit(&mut self, doorway: Doorway, asks: Asks<'_>) -> Result<Permit, Denial> {
         let registry = &self.session.worker.shared.registry;
         let peer = &self.session.peer;
         let known = peer.standing();
@@ -264,7 +296,28 @@ impl Turn {
             id: message.id().map(str::to_owned),
             kind,
             server_asks: revision.is_none_or(Revision::has_sessions),
+            states: None,
         }
+    }
+
+    /// Of a call that may need several rounds.
+    fn states(
+        &self,
+        upstream: &str,
+        message: &Message,
+        revision: Option<Revision>,
+    ) -> Option<StateSeal> {
+        let modern = revision.is_some_and(|revision| !revision.has_sessions());
+        let Kind::Request(request) = message.kind() else {
+            return None;
+        };
+        let several = ["tools/call", "prompts/get", "resources/read"];
+        if !modern || !several.contains(&request.method.as_str()) {
+            return None;
+        }
+        let agent = self.session.peer.uri().to_string();
+        let holder = self.holder(upstream, &agent);
+        Some(StateSeal::of(self.live.states(), holder, message, request))
     }
 
     fn tool_filter(&self, doorway: &Doorway) -> Option<Filter> {
@@ -277,13 +330,36 @@ impl Turn {
             now: self.session.worker.shared.registry.now(),
             rights,
             server,
-            prefix: String::new(),
         };
         Some(Filter {
             member: "tools",
             judge: Judge::Tools(judge),
         })
     }
+}
+
+/// Puts the server's own state where a client brought it sealed.
+fn continued(message: Message, states: Option<&StateSeal>) -> Result<Message, RpcRefusal> {
+    let Kind::Request(request) = message.kind() else {
+        return Ok(message);
+    };
+    let Some(range) = request.params.request_state.clone() else {
+        return Ok(message);
+    };
+    let Some(states) = states else {
+        return Ok(message);
+    };
+    let sealed = super::members::text(message.slice(&range)).unwrap_or_default();
+    let Some(state) = states.open(&sealed, Timestamp::now()) else {
+        return Err(RpcRefusal {
+            code: BAD_PARAMS,
+            detail: "`requestState` was not given for this call, or too long ago".to_owned(),
+            id: message.id().map(str::to_owned),
+        });
+    };
+    let mut edits = Edits::of(message.slice(&(0..message.bytes().len())));
+    edits.replace(range, serde_json::Value::from(state).to_string());
+    Message::read(Bytes::from(edits.done()))
 }
 
 /// Of a session the revision that was settled, which the head may repeat.
@@ -306,7 +382,7 @@ fn settle(told: Option<Revision>, session: Option<Opened>) -> Result<Conversatio
 
 /// Leaves of the head what the server is to see: its own session id, and of what repeats the body
 /// only what was held against it.
-fn prepare(doorway: &mut Doorway, conversation: &Conversation) {
+pub(super) fn prepare(doorway: &mut Doorway, conversation: &Conversation) {
     let headers = &mut doorway.head_mut().headers;
     for name in [header::ACCEPT_ENCODING, header::ORIGIN] {
         headers.remove(name);
@@ -372,7 +448,16 @@ fn value_at(arguments: &str, path: &[String]) -> Option<String> {
     Some(super::members::text(raw).unwrap_or_else(|| raw.to_owned()))
 }
 
-fn name_of(upstream: &Arc<str>, message: &Message) -> McpName {
+/// Before the message was read.
+pub(super) fn unnamed(upstream: &Arc<str>) -> McpName {
+    McpName {
+        upstream: Arc::clone(upstream),
+        method: None,
+        name: None,
+    }
+}
+
+pub(super) fn name_of(upstream: &Arc<str>, message: &Message) -> McpName {
     let name = match message.kind() {
         Kind::Request(request) if request.method == "tools/call" => request.params.name.as_deref(),
         _ => None,
@@ -418,7 +503,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-fn no_method() -> Denial {
+pub(super) fn no_method() -> Denial {
     Denial::new(Rule::Malformed, "MCP is spoken by POST here")
         .with_status(StatusCode::METHOD_NOT_ALLOWED)
 }

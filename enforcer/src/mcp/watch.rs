@@ -22,6 +22,7 @@ use super::seen::Listed;
 use crate::journal;
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
+use crate::ops::{Board, ToolCounts};
 
 /// Looks at every MCP server of the configuration.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Watcher {
     pub(crate) log: Arc<Log>,
     /// The enforcer's own name: it looks as itself, for nobody.
     pub(crate) own: SpiffeId,
+    /// Where operators look.
+    pub(crate) board: Arc<Board>,
     /// Where what was seen is written.
     pub(crate) dir: PathBuf,
 }
@@ -135,6 +138,7 @@ impl Watcher {
     }
 
     async fn saw(&self, live: &Live, upstream: &str, tools: Vec<ListedTool>, known: &mut Known) {
+        let name: Arc<str> = upstream.into();
         let seen = live.seen_tools().of(upstream);
         let listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
         let server = live.config().mcp_catalogue.server(upstream).cloned();
@@ -157,6 +161,7 @@ impl Watcher {
             .into_iter()
             .map(|(name, change)| (name, change.digest));
         known.withheld = digests.collect();
+        self.board.tools(&name, counts(&listed, server.as_deref()));
         seen.replace(listed);
         if known.written.as_ref() != Some(&tools) {
             self.write(upstream, &tools).await;
@@ -219,6 +224,22 @@ fn withheld(listed: &[Listed], server: Option<&McpServer>) -> Vec<(String, Chang
         Some((tool.name.to_string(), change))
     };
     listed.iter().filter_map(change).collect()
+}
+
+/// How many of a list may be called now, whoever calls.
+fn counts(listed: &[Listed], server: Option<&McpServer>) -> ToolCounts {
+    let now = Timestamp::now();
+    let mut counts = ToolCounts::default();
+    for tool in listed {
+        let known = server.and_then(|server| server.tool(&tool.name));
+        let counted = match known.map(|known| known.standing(tool.digest.as_ref(), now)) {
+            None => &mut counts.unknown,
+            Some(Ok(_)) => &mut counts.callable,
+            Some(Err(_)) => &mut counts.withheld,
+        };
+        *counted += 1;
+    }
+    counts
 }
 
 impl Listed {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use agentca_auditlog::sse::EventReader;
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::reply::{Reply, Said, read};
 use super::{ClientError, ClientLimits, Session};
+use crate::upstream::Target;
 
 /// Bytes in and out.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -24,6 +26,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Makes a connection to a server.
 pub type Connect = Box<dyn Fn() -> Connecting + Send + Sync>;
+
+/// Gives the fields of one request, or says why there are none.
+pub type Headers = Box<dyn Fn() -> Result<HeaderMap, String> + Send + Sync>;
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
 
@@ -35,8 +40,8 @@ pub struct HttpEndpoint {
     pub authority: String,
     /// Its path.
     pub path: String,
-    /// Sent with every request: credentials.
-    pub headers: HeaderMap,
+    /// Sent with every request: credentials as they are then.
+    pub headers: Headers,
 }
 
 impl fmt::Debug for HttpEndpoint {
@@ -60,6 +65,19 @@ pub fn connect_plainly(host: String, port: u16) -> Connect {
 }
 
 impl HttpEndpoint {
+    /// The endpoint of an upstream; for its credentials `headers` asks [`Target::credential`].
+    pub(crate) fn of(target: Arc<Target>, headers: Headers) -> Self {
+        Self {
+            authority: target.authority.to_string(),
+            path: target.path.to_string(),
+            headers,
+            connect: Box::new(move || {
+                let target = Arc::clone(&target);
+                Box::pin(async move { target.connect_own().await })
+            }),
+        }
+    }
+
     /// Sends a request and reads until it is answered.
     pub(super) async fn request(
         &self,
@@ -135,7 +153,7 @@ impl HttpEndpoint {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = method;
         *request.uri_mut() = self.path.parse().map_err(|_| unusable("path"))?;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = (self.headers)().map_err(ClientError::Connect)?;
         let host = HeaderValue::from_str(&self.authority).map_err(|_| unusable("authority"))?;
         request.headers_mut().insert(HOST, host);
         let plain = HeaderValue::from_static("identity");

@@ -55,7 +55,7 @@ async fn serve(answer: impl Fn(&Seen) -> String + Send + 'static) -> McpClient {
         connect: connect_plainly(address.ip().to_string(), address.port()),
         authority: address.to_string(),
         path: "/mcp".to_owned(),
-        headers: ::http::HeaderMap::new(),
+        headers: Box::new(|| Ok(::http::HeaderMap::new())),
     };
     let limits = ClientLimits {
         timeout: Duration::from_secs(5),

@@ -88,6 +88,19 @@ impl Clock {
         Ok(())
     }
 
+    /// How old the newest heartbeat is, when there was one that can be relied on.
+    pub(super) fn heartbeat_age(&self, at: Instant) -> Option<Duration> {
+        let reach = i64::try_from(self.stale_after?.as_millis()).unwrap_or(i64::MAX);
+        let deadline = self.deadline.load(Ordering::Acquire);
+        if deadline == 0 {
+            return None;
+        }
+        let left = deadline.saturating_sub(self.elapsed(at));
+        u64::try_from(reach.saturating_sub(left).max(0))
+            .ok()
+            .map(Duration::from_millis)
+    }
+
     pub(super) fn now(&self, at: Instant, local: Timestamp) -> Timestamp {
         let lead = self.lead.load(Ordering::Acquire);
         if lead == UNSET {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use agentca_identity::spiffe::SpiffeId;
 use http::{HeaderValue, StatusCode};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::UpstreamError;
 use super::credentials::{self, Credentials, NoCredential, Shown};
@@ -77,11 +78,6 @@ impl Target {
         })
     }
 
-    /// A server that is in no configuration.
-    pub(crate) fn bare(name: &str, place: &HttpPlace) -> Result<Self, TargetError> {
-        Self::new(name, place, place.tls.as_ref())
-    }
-
     /// The token endpoint of an upstream's credentials.
     pub(super) fn token_endpoint(
         upstream: &str,
@@ -142,17 +138,18 @@ impl Target {
             .map_err(UpstreamError::Connect)
     }
 
-    /// The same for one request that is nobody's: the enforcer's own.
+    /// The same for a client of the enforcer's own, which no agent's rights can end.
     ///
     /// # Errors
-    /// The connection's, or the handshake's.
-    pub(crate) async fn dial(&self) -> std::io::Result<Box<dyn Stream>> {
+    /// No connection, or no handshake.
+    pub(crate) async fn connect_own(&self) -> std::io::Result<Box<dyn Stream>> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;
-        match &self.client {
-            None => Ok(Box::new(tcp)),
-            Some(client) => Ok(Box::new(client.connect(tcp).await?)),
-        }
+        let Some(Client { config, name, .. }) = &self.client else {
+            return Ok(Box::new(tcp));
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Box::new(connector.connect(name.clone(), tcp).await?))
     }
 
     /// What a request of `agent` has to show there, if anything: to be put into its head as the last thing before it

@@ -13,9 +13,6 @@ use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
 use crate::config::{ClientFiles, TlsOptions, Verify};
@@ -63,13 +60,6 @@ pub enum TlsError {
 }
 
 impl Client {
-    /// A handshake over `tcp`, for a connection of its own.
-    pub(super) async fn connect(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-        TlsConnector::from(Arc::clone(&self.config))
-            .connect(self.name.clone(), tcp)
-            .await
-    }
-
     /// Reads the files that `options` name.
     pub(crate) fn new(host: &str, options: &TlsOptions) -> Result<Self, TlsError> {
         let name = options.server_name.as_deref().unwrap_or(host);

@@ -18,6 +18,8 @@ mod life;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
+mod ops;
+#[cfg(test)]
 mod pki;
 #[cfg(test)]
 mod raw;

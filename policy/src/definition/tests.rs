@@ -189,7 +189,7 @@ fn a_header_where_no_argument_surely_is_makes_the_tool_invalid() {
     }
     // Where it is data, or the name of an argument, it means nothing.
     for schema in [
-        format!(r#"{{"properties":{{"x-mcp-header":{{"type":"string"}}}}}}"#),
+        r#"{"properties":{"x-mcp-header":{"type":"string"}}}"#.to_owned(),
         format!(r#"{{"properties":{{"a":{{"default":{mark},"enum":[{mark}]}}}}}}"#),
     ] {
         assert_eq!(with_schema(&schema), Ok(0), "{schema}");

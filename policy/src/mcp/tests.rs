@@ -172,7 +172,7 @@ fn everything_that_is_wrong_is_told_with_its_key() {
 
 #[test]
 fn a_hundred_thousand_tools_are_the_most() {
-    let mut given = Given::tools((0..MAX_TOOLS).map(|n| tool_named(n)).collect());
+    let mut given = Given::tools((0..MAX_TOOLS).map(tool_named).collect());
     assert_eq!(given.compile().unwrap().len(), MAX_TOOLS);
     given.tools.push(tool("one_more"));
     assert_eq!(given.keys(), [format!("tool[{}]", MAX_TOOLS + 1)]);

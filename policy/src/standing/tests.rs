@@ -92,6 +92,10 @@ impl Case {
         Tool::clone(server.tool("refund").unwrap())
     }
 
+    fn refusal(&self, seen: &[u8; 32]) -> Refusal {
+        self.tool().standing(Some(seen), self.pki.now).unwrap_err()
+    }
+
     fn rule(&self) -> Option<Rule> {
         self.rule_at(self.pki.now)
     }
@@ -146,8 +150,7 @@ fn only_the_pinned_definition_stands() {
 fn no_exception_brings_a_changed_tool_back() {
     let mut case = Case::new();
     case.exception = Some(exception(case.pki.now + DAY));
-    let refusal = case.tool().standing(Some(&[0; 32]), case.pki.now);
-    assert_eq!(refusal.unwrap_err().rule, Rule::ToolChanged);
+    assert_eq!(case.refusal(&[0; 32]).rule, Rule::ToolChanged);
 }
 
 #[test]
@@ -176,8 +179,7 @@ fn the_ceiling_holds_each_permission_and_what_nobody_declared() {
         case.ceiling = most(lower);
         assert_eq!(case.rule(), Some(Rule::Ceiling), "{lower}");
     }
-    let detail = case.tool().standing(Some(&digest()), case.pki.now);
-    let detail = detail.unwrap_err().detail;
+    let detail = case.refusal(&digest()).detail;
     assert!(
         detail.contains("data_access read-write (over read)"),
         "{detail}"
@@ -217,11 +219,8 @@ fn what_reaches_far_wants_a_review_of_that_very_definition() {
     assert_eq!(case.rule(), None);
     // The same assessments, and another definition in force.
     case.file.pins = vec![scanned("payments", definition("refund", "Pays me"))];
-    let refusal = case.tool().standing(
-        Some(&definition("refund", "Pays me").digest()),
-        case.pki.now,
-    );
-    assert_eq!(refusal.unwrap_err().rule, Rule::ToolUnverified);
+    let changed = definition("refund", "Pays me").digest();
+    assert_eq!(case.refusal(&changed).rule, Rule::ToolUnverified);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod evidence;
 mod example;
 mod handshakes;
 mod mcp_fixture;
+mod operators;
 mod renewals;
 mod requests;
 mod rewrites;

@@ -1,0 +1,415 @@
+//! `/mcp`: the tools of several servers under one endpoint, named `<upstream>__<tool>`.
+//!
+//! The enforcer itself answers for what is about all of them: who is there, and which tools. A call goes
+//! to the one server that its name says as if it had come by that server's own endpoint: it is judged,
+//! recorded and forwarded as that, under the tool's own name. In the revisions with sessions a session
+//! at the shared endpoint stands for one at each server, begun when it is first needed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use agentca_policy::Rule;
+
+use super::asks::Asks;
+use super::denials;
+use super::doorway::Doorway;
+use super::edit::Edits;
+use super::exchange::Exchange;
+use super::lists::renamed;
+use super::reply::{Answer, Expected};
+use super::revision::{self, NAME, Revision, SESSION_ID};
+use super::rpc::{Kind, Message};
+use super::session::Opened;
+use super::turn::{Conversation, name_of};
+use crate::answer::Reply;
+use crate::config::DenyAs;
+use crate::head::Head;
+use crate::road::Denial;
+use crate::service::{Given, Told, Turn};
+
+/// Sessions at servers that were begun for sessions at the shared endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct SharedSessions {
+    begun: Mutex<Begun>,
+}
+
+#[derive(Debug, Default)]
+struct Begun {
+    /// By shared session and upstream; none where the server gives no id.
+    ids: HashMap<(String, Arc<str>), Option<String>>,
+    oldest: VecDeque<(String, Arc<str>)>,
+}
+
+impl SharedSessions {
+    fn find(&self, shared: &str, upstream: &Arc<str>) -> Option<Option<String>> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (shared.to_owned(), Arc::clone(upstream));
+        begun.ids.get(&key).cloned()
+    }
+
+    /// What is forgotten is begun again.
+    fn keep(&self, shared: &str, upstream: &Arc<str>, id: Option<String>) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (shared.to_owned(), Arc::clone(upstream));
+        if begun.ids.insert(key.clone(), id).is_none() {
+            begun.oldest.push_back(key);
+        }
+        while begun.ids.len() > KEPT {
+            let Some(oldest) = begun.oldest.pop_front() else {
+                return;
+            };
+            begun.ids.remove(&oldest);
+        }
+    }
+}
+
+/// What a message at the shared endpoint is.
+enum Heard {
+    /// The enforcer answers.
+    Answer(String),
+    /// A session begins.
+    Begins(Revision),
+    /// There is no such method here.
+    NoMethod,
+    /// It wants no answer.
+    Taken,
+    /// A call of one server's tool.
+    Call(Arc<str>, Message),
+}
+
+impl Turn {
+    /// Answers a request at the shared endpoint.
+    pub(crate) async fn mcp_shared(&mut self, head: Head) -> Given {
+        let shared: Arc<str> = SHARED.into();
+        self.ledger.on_mcp(super::turn::unnamed(&shared));
+        if head.method != Method::POST {
+            return self.deny(&super::turn::no_method()).await;
+        }
+        let body = match self.mcp_body(&head).await {
+            Ok(body) => body,
+            Err(denial) => return self.deny(&denial).await,
+        };
+        let message = match Message::read(body) {
+            Ok(message) => message,
+            Err(refusal) => return self.refuse(denials::unreadable(refusal)).await,
+        };
+        self.ledger.on_mcp(name_of(&shared, &message));
+        let conversation = match self.conversation((SHARED, DenyAs::Result), &head, &message) {
+            Ok(conversation) => conversation,
+            Err(refused) => return self.refuse(refused).await,
+        };
+        let heard = match self.hear(&message, &conversation) {
+            Ok(heard) => heard,
+            Err(denial) => {
+                let revision = conversation.revision;
+                let refused = denials::denied(&message, revision, DenyAs::Result, denial);
+                return self.refuse(refused).await;
+            }
+        };
+        match heard {
+            Heard::Call(upstream, message) => {
+                self.shared_call(head, (upstream, message), conversation)
+                    .await
+            }
+            own => self.shared_answer(&message, own, conversation).await,
+        }
+    }
+
+    /// Whether the agent may use anything here, and what it says.
+    fn hear(&self, message: &Message, conversation: &Conversation) -> Result<Heard, Denial> {
+        let registry = &self.session.worker.shared.registry;
+        let known = self.session.peer.standing();
+        crate::road::still_standing(registry, &self.session.peer, known)?;
+        let revision = conversation.revision;
+        let sessions = revision.is_none_or(Revision::has_sessions);
+        let request = match message.kind() {
+            Kind::Request(request) => request,
+            Kind::Notification { .. } => return Ok(Heard::Taken),
+            Kind::Response => {
+                return Err(Denial::new(Rule::Malformed, "nothing was asked here"));
+            }
+        };
+        if request.method == "tools/call" {
+            return self.named_call(message);
+        }
+        let tools = self.shared_tools();
+        if tools.is_empty() {
+            let detail = "no scope of the certificate covers anything of the servers here";
+            return Err(Denial::new(Rule::Scope, detail));
+        }
+        Ok(match request.method.as_str() {
+            "tools/list" => Heard::Answer(listed(&tools, sessions)),
+            "initialize" if sessions => {
+                let version = request.params.version.as_deref().and_then(Revision::parse);
+                let version = version.filter(|version| version.has_sessions());
+                Heard::Begins(version.unwrap_or(Revision::V20251125))
+            }
+            "ping" if sessions => Heard::Answer("{}".to_owned()),
+            "server/discover" if !sessions => {
+                let discovered = json!({
+                    "resultType": "complete",
+                    "supportedVersions": Revision::ALL.map(Revision::as_str),
+                    "capabilities": { "tools": {} },
+                    "ttlMs": 0,
+                    "cacheScope": "private",
+                    "_meta": { "io.modelcontextprotocol/serverInfo": server_info() },
+                });
+                Heard::Answer(discovered.to_string())
+            }
+            _ => Heard::NoMethod,
+        })
+    }
+
+    /// The tools that the agent may use, under their names here.
+    fn shared_tools(&self) -> Vec<String> {
+        let rights = self.session.peer.rights();
+        let now = self.session.worker.shared.registry.now();
+        let mut tools = Vec::new();
+        for upstream in self.live.shared_upstreams() {
+            let Some(server) = self.live.config().mcp_catalogue.server(&upstream) else {
+                continue;
+            };
+            let prefix = format!("{upstream}{JOINT}");
+            for listed in self.live.seen_tools().of(&upstream).listed().iter() {
+                let Some(tool) = server.tool(&listed.name) else {
+                    continue;
+                };
+                let stands = tool.standing(listed.digest.as_ref(), now).is_ok();
+                if stands && rights.cover(&tool.call) {
+                    tools.push(renamed(&listed.definition, &prefix, &listed.name));
+                }
+            }
+        }
+        tools
+    }
+
+    /// The server that a tool's name says, and the call as that server is to read it.
+    fn named_call(&self, message: &Message) -> Result<Heard, Denial> {
+        let absent = || Denial::new(Rule::NotInCatalogue, "the tool is not in the catalogue");
+        let Kind::Request(request) = message.kind() else {
+            return Err(absent());
+        };
+        let params = &request.params;
+        let (Some(name), Some(place)) = (&params.name, &params.name_at) else {
+            return Err(absent());
+        };
+        let (upstream, tool) = name.split_once(JOINT).ok_or_else(absent)?;
+        let mut shared = self.live.shared_upstreams();
+        let upstream = shared
+            .find(|known| **known == *upstream)
+            .ok_or_else(absent)?;
+        let text = message.slice(&(0..message.bytes().len()));
+        let mut edits = Edits::of(text);
+        edits.replace(place.clone(), json!(tool).to_string());
+        let message = Message::read(Bytes::from(edits.done()))
+            .map_err(|refusal| Denial::new(Rule::Malformed, refusal.detail))?;
+        Ok(Heard::Call(upstream, message))
+    }
+
+    async fn shared_answer(
+        &mut self,
+        message: &Message,
+        heard: Heard,
+        conversation: Conversation,
+    ) -> Given {
+        let revision = conversation.revision;
+        let result = match heard {
+            Heard::Answer(result) => result,
+            Heard::Begins(version) => return self.shared_session(message, version).await,
+            Heard::Taken | Heard::Call(..) => {
+                self.ledger.on_well_known(RECORDED);
+                let reply = Reply::json(&Method::POST, StatusCode::ACCEPTED, JSON, "");
+                return self.give(reply, Told::Answered).await;
+            }
+            Heard::NoMethod => {
+                let denial =
+                    Denial::new(Rule::NotInCatalogue, "the shared endpoint has tools alone");
+                let refused = denials::denied(message, revision, DenyAs::Error, denial);
+                return self.refuse(refused).await;
+            }
+        };
+        self.ledger.on_well_known(RECORDED);
+        let text = text(message, &result);
+        let reply = Reply::json(&Method::POST, StatusCode::OK, JSON, text);
+        self.give(reply, Told::Answered).await
+    }
+
+    /// `initialize`: the session is the agent's alone, and stands for nothing yet.
+    async fn shared_session(&mut self, message: &Message, version: Revision) -> Given {
+        let id: String = self
+            .session
+            .worker
+            .random()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let agent = self.session.peer.uri().to_string();
+        let sealed = self
+            .live
+            .sessions()
+            .seal(self.holder(SHARED, &agent), version, &id);
+        let result = json!({
+            "protocolVersion": version.as_str(),
+            "capabilities": { "tools": {} },
+            "serverInfo": server_info(),
+        });
+        self.ledger.on_well_known(RECORDED);
+        let text = text(message, &result.to_string());
+        let mut reply = Reply::json(&Method::POST, StatusCode::OK, JSON, text);
+        if let Some(sealed) = sealed {
+            reply.headers.insert(SESSION_ID, sealed);
+        }
+        self.give(reply, Told::Answered).await
+    }
+
+    async fn shared_call(
+        &mut self,
+        mut head: Head,
+        (upstream, message): (Arc<str>, Message),
+        conversation: Conversation,
+    ) -> Given {
+        let Some(found) = Doorway::named(&self.live, &upstream) else {
+            return self.deny(&super::turn::no_method()).await;
+        };
+        self.ledger.on_mcp(name_of(&upstream, &message));
+        self.count(&upstream, &message);
+        let name = match message.kind() {
+            Kind::Request(request) => revision::named(request).and_then(revision::encoded),
+            _ => None,
+        };
+        if let Some(name) = name.filter(|_| head.headers.contains_key(NAME)) {
+            head.headers.insert(NAME, name);
+        }
+        let conversation = match self.session_at(&upstream, &head, conversation).await {
+            Ok(conversation) => conversation,
+            Err(denial) => {
+                let refused = denials::denied(&message, None, DenyAs::Result, denial);
+                return self.refuse(refused).await;
+            }
+        };
+        let doorway = found.with(&self.live, head);
+        self.mcp_call(doorway, message, conversation).await
+    }
+
+    /// The session at a server that a session here stands for.
+    async fn session_at(
+        &mut self,
+        upstream: &Arc<str>,
+        head: &Head,
+        conversation: Conversation,
+    ) -> Result<Conversation, Denial> {
+        let (Some(revision), Some(shared)) = (conversation.revision, &conversation.session) else {
+            return Ok(conversation);
+        };
+        let id = match self.live.shared_sessions().find(&shared.id, upstream) {
+            Some(id) => id,
+            None => {
+                let id = self.begin_at(upstream, head, revision).await?;
+                let sessions = self.live.shared_sessions();
+                sessions.keep(&shared.id, upstream, id.clone());
+                id
+            }
+        };
+        Ok(Conversation {
+            revision: Some(revision),
+            session: id.map(|id| Opened { id, revision }),
+        })
+    }
+
+    /// Begins a session at a server, in the agent's name.
+    async fn begin_at(
+        &mut self,
+        upstream: &Arc<str>,
+        head: &Head,
+        revision: Revision,
+    ) -> Result<Option<String>, Denial> {
+        let initialize = json!({
+            "jsonrpc": "2.0", "id": 0, "method": "initialize",
+            "params": { "protocolVersion": revision.as_str(), "capabilities": {}, "clientInfo": server_info() },
+        });
+        let begun = self
+            .quietly(upstream, head, &initialize, Conversation::new(None, None))
+            .await?;
+        if begun.0 != Some(revision) {
+            let detail = "the server settles on another revision than the session here";
+            return Err(Denial::new(Rule::Upstream, detail));
+        }
+        let session = begun.1.map(|id| Opened { id, revision });
+        let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        let conversation = Conversation::new(Some(revision), session.clone());
+        self.quietly(upstream, head, &initialized, conversation)
+            .await?;
+        Ok(session.map(|session| session.id))
+    }
+
+    /// Sends a message of the enforcer's own making in the agent's name, permitted as any other.
+    async fn quietly(
+        &mut self,
+        upstream: &Arc<str>,
+        head: &Head,
+        message: &Value,
+        conversation: Conversation,
+    ) -> Result<(Option<Revision>, Option<String>), Denial> {
+        let broken = |_| Denial::new(Rule::Upstream, "the server did not begin a session");
+        let message = Message::read(Bytes::from(message.to_string()))
+            .map_err(|refusal| Denial::new(Rule::Malformed, refusal.detail))?;
+        let found = Doorway::named(&self.live, upstream)
+            .ok_or_else(|| Denial::new(Rule::NotInCatalogue, "the server is not there"))?;
+        let mut doorway = found.with(&self.live, head.clone());
+        super::turn::prepare(&mut doorway, &conversation);
+        let is_request = message.id().is_some();
+        let expected = Expected {
+            id: message.id().map(str::to_owned),
+            kind: if is_request {
+                Answer::Initialize
+            } else {
+                Answer::Plain
+            },
+            server_asks: true,
+            states: None,
+        };
+        let permit = self.permit(doorway, Asks::of(&message, None))?;
+        let mut exchange = Exchange {
+            message: Some(&message),
+            expected,
+            conversation,
+            deny_as: DenyAs::Result,
+        };
+        self.arrive(permit, &mut exchange).await.map_err(broken)
+    }
+}
+
+/// Definitions go on as their servers wrote them, but for their names.
+fn listed(tools: &[String], sessions: bool) -> String {
+    let tools = tools.join(",");
+    if sessions {
+        format!("{{\"tools\":[{tools}]}}")
+    } else {
+        format!(
+            "{{\"resultType\":\"complete\",\"tools\":[{tools}],\"ttlMs\":0,\"cacheScope\":\"private\"}}"
+        )
+    }
+}
+
+fn server_info() -> Value {
+    json!({ "name": "agentca-enforcer", "version": env!("CARGO_PKG_VERSION") })
+}
+
+/// The id goes in as it stands.
+fn text(message: &Message, result: &str) -> String {
+    let id = message.id().unwrap_or("0");
+    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}")
+}
+
+/// Between an upstream's name and a tool's.
+pub(crate) const JOINT: &str = "__";
+/// What stands for all servers where one is named; no upstream can have it.
+const SHARED: &str = "*";
+const RECORDED: &str = "mcp:agentca:shared";
+const JSON: &str = "application/json";
+/// Sessions remembered, over all agents.
+const KEPT: usize = 10_000;

@@ -1,0 +1,568 @@
+//! Counting, without a lock where requests pass.
+//!
+//! Each serving thread has counters of its own, for everything and for each upstream. Only that thread
+//! writes them, so a plain load and store suffices, and no two threads share a line of memory. The [`Board`] knows
+//! them all; its locks are taken when a thread meets an upstream for the first time, and by a scrape.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use agentca_policy::{Risk, Rule};
+
+use crate::upstream::UpstreamError;
+
+/// A number that one thread writes and others read.
+#[derive(Debug, Default)]
+pub(super) struct Tally(AtomicU64);
+
+impl Tally {
+    fn add(&self, many: u64) {
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(before.wrapping_add(many), Ordering::Relaxed);
+    }
+
+    fn take(&self) {
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(before.saturating_sub(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// All counters of a process.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// Open client connections, over all threads.
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// Refused handshakes since the start, by reason.
+    pub(crate) refused: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    threads: Mutex<Vec<Arc<OfThread>>>,
+    upstreams: Mutex<BTreeMap<Arc<str>, Vec<Arc<OfUpstream>>>>,
+    states: Mutex<BTreeMap<Arc<str>, Arc<AtomicU8>>>,
+    tools: Mutex<BTreeMap<Arc<str>, ToolCounts>>,
+}
+
+/// What is known of an MCP upstream's tools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ToolCounts {
+    /// May be called.
+    pub(crate) callable: u64,
+    /// In the catalogue, and withheld since they changed or lack a review.
+    pub(crate) withheld: u64,
+    /// Listed by the upstream, and in no catalogue.
+    pub(crate) unknown: u64,
+}
+
+/// What came of the last request to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Unknown,
+    Answers,
+    Fails,
+}
+
+impl Board {
+    /// Puts what a look at an upstream's tools found.
+    pub(crate) fn tools(&self, upstream: &Arc<str>, found: ToolCounts) {
+        lock(&self.tools).insert(Arc::clone(upstream), found);
+    }
+
+    pub(super) fn all_tools(&self) -> BTreeMap<Arc<str>, ToolCounts> {
+        lock(&self.tools).clone()
+    }
+
+    pub(super) fn threads(&self) -> Vec<Arc<OfThread>> {
+        lock(&self.threads).clone()
+    }
+
+    pub(super) fn upstreams(&self) -> BTreeMap<Arc<str>, Vec<Arc<OfUpstream>>> {
+        lock(&self.upstreams).clone()
+    }
+
+    pub(super) fn refused(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.refused).clone()
+    }
+
+    pub(super) fn states(&self) -> BTreeMap<Arc<str>, State> {
+        let states = lock(&self.states);
+        let read = |state: &Arc<AtomicU8>| match state.load(Ordering::Relaxed) {
+            ANSWERS => State::Answers,
+            FAILS => State::Fails,
+            _ => State::Unknown,
+        };
+        states
+            .iter()
+            .map(|(name, state)| (Arc::clone(name), read(state)))
+            .collect()
+    }
+
+    fn meet(&self, name: &Arc<str>) -> Arc<OfUpstream> {
+        let state = Arc::clone(lock(&self.states).entry(Arc::clone(name)).or_default());
+        let met = Arc::new(OfUpstream::new(state));
+        let mut upstreams = lock(&self.upstreams);
+        let all = upstreams.entry(Arc::clone(name)).or_default();
+        all.push(Arc::clone(&met));
+        met
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one thread counts besides upstreams, on lines of memory of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct OfThread {
+    pub(super) handshakes: Tally,
+    pub(super) streams: Tally,
+}
+
+/// What one thread counts of one upstream; of none, for requests that are for no upstream.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct OfUpstream {
+    /// By rule (the first is that nothing denied), then by risk (the first is that there is none).
+    requests: [[Tally; RISKS]; RULES],
+    /// By the first digit of the status; the first is that there was no answer.
+    pub(super) answers: [Tally; 6],
+    pub(super) failures: [Tally; Failure::ALL.len()],
+    pub(super) mcp: [Tally; McpKind::ALL.len()],
+    pub(super) total: Histogram,
+    pub(super) added: Histogram,
+    state: Arc<AtomicU8>,
+}
+
+impl OfUpstream {
+    fn new(state: Arc<AtomicU8>) -> Self {
+        Self {
+            requests: Default::default(),
+            answers: Default::default(),
+            failures: Default::default(),
+            mcp: Default::default(),
+            total: Histogram::default(),
+            added: Histogram::default(),
+            state,
+        }
+    }
+
+    /// Everything that was decided, with the rule that denied and the risk of the call.
+    pub(super) fn requests(&self) -> impl Iterator<Item = ((Option<Rule>, Option<Risk>), u64)> {
+        let rules = std::iter::once(None).chain(Rule::ALL.into_iter().map(Some));
+        let risks = || std::iter::once(None).chain(ALL_RISKS.into_iter().map(Some));
+        rules.zip(&self.requests).flat_map(move |(rule, row)| {
+            risks()
+                .zip(row)
+                .map(move |(risk, tally)| ((rule, risk), tally.value()))
+        })
+    }
+
+    fn is_now(&self, state: u8) {
+        // Read far more often than it changes, and written by every thread.
+        if self.state.load(Ordering::Relaxed) != state {
+            self.state.store(state, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub(super) struct Histogram {
+    buckets: [Tally; BOUNDS_US.len() + 1],
+    nanos: Tally,
+}
+
+impl Histogram {
+    fn observe(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let place = BOUNDS_US.partition_point(|bound| *bound < micros);
+        if let Some(bucket) = self.buckets.get(place) {
+            bucket.add(1);
+        }
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.add(nanos);
+    }
+
+    /// How many there are in each bucket, the last of them without a bound.
+    pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().map(Tally::value)
+    }
+
+    pub(super) fn nanos(&self) -> u64 {
+        self.nanos.value()
+    }
+}
+
+/// What a thread counts with.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    board: Arc<Board>,
+    own: Arc<OfThread>,
+    upstreams: RefCell<HashMap<Arc<str>, Arc<OfUpstream>>>,
+    /// For requests that are for no upstream.
+    none: Arc<str>,
+}
+
+/// A request whose decision, or outcome, was recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decided<'a> {
+    /// Which upstream it is for, and what its call can do, once that is known.
+    pub(crate) call: Option<(&'a Arc<str>, Risk)>,
+    /// The rule that denied.
+    pub(crate) rule: Option<Rule>,
+    /// The answer's status, 0 when there was none.
+    pub(crate) status: u16,
+}
+
+impl Counters {
+    pub(crate) fn new(board: &Arc<Board>) -> Self {
+        let own = Arc::<OfThread>::default();
+        lock(&board.threads).push(Arc::clone(&own));
+        Self {
+            board: Arc::clone(board),
+            own,
+            upstreams: RefCell::default(),
+            none: "".into(),
+        }
+    }
+
+    /// The end of a request is recorded.
+    pub(crate) fn decided(&self, decided: Decided<'_>) {
+        let Decided { call, rule, status } = decided;
+        let (upstream, risk) = call.unzip();
+        let counts = self.of(upstream);
+        let rule = rule.map_or(0, |rule| place_of_rule(rule) + 1);
+        let risk = risk.map_or(0, |risk| place_of_risk(risk) + 1);
+        if let Some(tally) = counts.requests.get(rule).and_then(|row| row.get(risk)) {
+            tally.add(1);
+        }
+        if let Some(tally) = counts.answers.get(usize::from(status / 100)) {
+            tally.add(1);
+        }
+    }
+
+    /// An upstream failed.
+    pub(crate) fn failed(&self, upstream: &Arc<str>, failure: Failure) {
+        let counts = self.of(Some(upstream));
+        if let Some(tally) = counts.failures.get(failure as usize) {
+            tally.add(1);
+        }
+        counts.is_now(FAILS);
+    }
+
+    /// An MCP message of a kind was decided on.
+    pub(crate) fn mcp(&self, upstream: &Arc<str>, kind: McpKind) {
+        if let Some(tally) = self.of(Some(upstream)).mcp.get(kind as usize) {
+            tally.add(1);
+        }
+    }
+
+    /// A handshake ended well.
+    pub(crate) fn shook_hands(&self) {
+        self.own.handshakes.add(1);
+    }
+
+    /// A stream begins, and is over when what is given is dropped.
+    pub(crate) fn stream(&self) -> RunningStream {
+        self.own.streams.add(1);
+        RunningStream(Arc::clone(&self.own))
+    }
+
+    /// The clock of a request.
+    pub(crate) fn measured(&self, upstream: Option<&Arc<str>>, clock: Finished) -> Measured {
+        Measured {
+            counts: self.of(upstream),
+            clock,
+        }
+    }
+
+    fn of(&self, upstream: Option<&Arc<str>>) -> Arc<OfUpstream> {
+        let name = upstream.unwrap_or(&self.none);
+        let mut known = self.upstreams.borrow_mut();
+        if let Some(counts) = known.get(name) {
+            return Arc::clone(counts);
+        }
+        let met = self.board.meet(name);
+        known.insert(Arc::clone(name), Arc::clone(&met));
+        met
+    }
+}
+
+/// A running stream, counted.
+#[derive(Debug)]
+pub(crate) struct RunningStream(Arc<OfThread>);
+
+impl Drop for RunningStream {
+    fn drop(&mut self) {
+        self.0.streams.take();
+    }
+}
+
+/// When a request began, and how much of its time was its upstream's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    started: Instant,
+    sent: Option<Instant>,
+    upstream: Option<Duration>,
+}
+
+impl Finished {
+    pub(crate) fn starting(started: Instant) -> Self {
+        Self {
+            started,
+            sent: None,
+            upstream: None,
+        }
+    }
+
+    /// From here on its upstream's time counts.
+    pub(crate) fn sent(&mut self) {
+        self.sent.get_or_insert_with(Instant::now);
+    }
+
+    /// The upstream has answered; of several times the last counts.
+    pub(crate) fn answered(&mut self) {
+        self.upstream = self.sent.map(|sent| sent.elapsed());
+    }
+}
+
+/// A request about to be answered.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    counts: Arc<OfUpstream>,
+    clock: Finished,
+}
+
+impl Measured {
+    /// Its answer may leave: what it took, and what of that was ours. One that its upstream never
+    /// answered has nothing that is ours alone.
+    pub(crate) fn leaves(self) {
+        let Finished {
+            started,
+            sent,
+            upstream,
+        } = self.clock;
+        let total = started.elapsed();
+        self.counts.total.observe(total);
+        match (sent, upstream) {
+            (Some(_), None) => {}
+            (_, upstream) => {
+                let upstream = upstream.unwrap_or_default();
+                self.counts.added.observe(total.saturating_sub(upstream));
+            }
+        }
+        if upstream.is_some() {
+            self.counts.is_now(ANSWERS);
+        }
+    }
+}
+
+/// How an upstream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Connect,
+    TimedOut,
+    Exchange,
+    Unusable,
+    NoCredential,
+    Process,
+}
+
+impl Failure {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Connect,
+        Self::TimedOut,
+        Self::Exchange,
+        Self::Unusable,
+        Self::NoCredential,
+        Self::Process,
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::TimedOut => "timeout",
+            Self::Exchange => "exchange",
+            Self::Unusable => "unusable",
+            Self::NoCredential => "no-credential",
+            Self::Process => "process",
+        }
+    }
+}
+
+impl From<&UpstreamError> for Failure {
+    fn from(error: &UpstreamError) -> Self {
+        match error {
+            UpstreamError::Connect(_) => Self::Connect,
+            UpstreamError::TimedOut => Self::TimedOut,
+            UpstreamError::Exchange(_) => Self::Exchange,
+            UpstreamError::Program(_) => Self::Process,
+            UpstreamError::Unusable(_) => Self::Unusable,
+        }
+    }
+}
+
+/// What an MCP message asks for: a client can't make up more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum McpKind {
+    Call,
+    List,
+    Resource,
+    Prompt,
+    Completion,
+    Subscription,
+    Task,
+    Session,
+    Notification,
+    Other,
+}
+
+impl McpKind {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Call,
+        Self::List,
+        Self::Resource,
+        Self::Prompt,
+        Self::Completion,
+        Self::Subscription,
+        Self::Task,
+        Self::Session,
+        Self::Notification,
+        Self::Other,
+    ];
+
+    /// Of a method's name.
+    pub(crate) fn of(method: &str) -> Self {
+        match method.split_once('/').unwrap_or((method, "")) {
+            ("tools", "call") => Self::Call,
+            (_, "list") | ("resources", "templates/list") => Self::List,
+            ("resources", "subscribe" | "unsubscribe") | ("subscriptions", _) => Self::Subscription,
+            ("resources", _) => Self::Resource,
+            ("prompts", _) => Self::Prompt,
+            ("completion", _) => Self::Completion,
+            ("tasks", _) => Self::Task,
+            ("initialize" | "ping" | "server", _) => Self::Session,
+            ("notifications", _) => Self::Notification,
+            _ => Self::Other,
+        }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::List => "list",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+            Self::Completion => "completion",
+            Self::Subscription => "subscription",
+            Self::Task => "task",
+            Self::Session => "session",
+            Self::Notification => "notification",
+            Self::Other => "other",
+        }
+    }
+}
+
+fn place_of_rule(rule: Rule) -> usize {
+    rule as usize
+}
+
+fn place_of_risk(risk: Risk) -> usize {
+    risk as usize
+}
+
+const ALL_RISKS: [Risk; 5] = [
+    Risk::Read,
+    Risk::Write,
+    Risk::Destructive,
+    Risk::Execute,
+    Risk::Financial,
+];
+const RISKS: usize = ALL_RISKS.len() + 1;
+const RULES: usize = Rule::ALL.len() + 1;
+
+/// The buckets' upper bounds, in microseconds: 100 µs to 10 s.
+pub(super) const BOUNDS_US: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
+const ANSWERS: u8 = 1;
+const FAILS: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_follow_the_lists() {
+        for (place, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(place_of_rule(rule), place);
+        }
+        for (place, risk) in ALL_RISKS.into_iter().enumerate() {
+            assert_eq!(place_of_risk(risk), place);
+        }
+        for (place, failure) in Failure::ALL.into_iter().enumerate() {
+            assert_eq!(failure as usize, place);
+        }
+        for (place, kind) in McpKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+        }
+    }
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let histogram = Histogram::default();
+        for micros in [0, 100, 101, 10_000_000, 10_000_001] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let counts: Vec<u64> = histogram.counts().collect();
+        assert_eq!(counts.iter().sum::<u64>(), 5);
+        assert_eq!((counts[0], counts[1], counts[15], counts[16]), (2, 1, 1, 1));
+        assert_eq!(histogram.nanos(), 20_000_202_000);
+    }
+
+    #[test]
+    fn methods_are_of_few_kinds() {
+        for (method, kind) in [
+            ("tools/call", McpKind::Call),
+            ("tools/list", McpKind::List),
+            ("resources/templates/list", McpKind::List),
+            ("resources/read", McpKind::Resource),
+            ("resources/subscribe", McpKind::Subscription),
+            ("initialize", McpKind::Session),
+            ("notifications/progress", McpKind::Notification),
+            ("anything a client makes up", McpKind::Other),
+        ] {
+            assert_eq!(McpKind::of(method), kind, "{method}");
+        }
+    }
+
+    #[test]
+    fn threads_are_added_up() {
+        let board = Arc::<Board>::default();
+        let (one, other) = (Counters::new(&board), Counters::new(&board));
+        let name: Arc<str> = "payments".into();
+        for counters in [&one, &other, &other] {
+            counters.decided(Decided {
+                call: Some((&name, Risk::Financial)),
+                rule: Some(Rule::Scope),
+                status: 403,
+            });
+        }
+        let all = board.upstreams();
+        let key = (Some(Rule::Scope), Some(Risk::Financial));
+        let counted: u64 = all["payments"]
+            .iter()
+            .flat_map(|counts| counts.requests())
+            .filter(|(found, _)| *found == key)
+            .map(|(_, value)| value)
+            .sum();
+        assert_eq!(counted, 3);
+    }
+}
