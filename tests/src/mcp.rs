@@ -97,7 +97,9 @@ impl Server {
     pub fn calls(&self) -> Vec<Call> {
         let text = std::fs::read_to_string(&self.calls).unwrap_or_default();
         let read = |line: &str| Call(serde_json::from_str(line).expect("a line of JSON"));
-        text.lines().map(read).collect()
+        // What follows the last line end is still being written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(read).collect()
     }
 
     /// The calls of a tool that reached it so far.

@@ -152,10 +152,8 @@ fn what_a_person_wrote_first_is_pinned_and_what_they_rejected_is_not() {
         rejected: pin.approved,
     });
     // What is in the file has no statement: nobody but this test would write that.
-    let files = CatalogueFiles {
-        pins,
-        ..CatalogueFiles::read(&dir.path().join("catalogue.toml")).unwrap()
-    };
+    let mut files = CatalogueFiles::read(&dir.path().join("catalogue.toml")).unwrap();
+    files.pins = pins;
     let plan = Plan::make(&found(&[REFUND], &[]), &files, Timestamp::now());
     assert_eq!(states(&plan), [("refund", State::Rejected)]);
     assert!(!plan.has_new_pins);

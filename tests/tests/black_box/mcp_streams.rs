@@ -1,0 +1,228 @@
+//! Streams and sessions: whose they are, what they carry, and how they end.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use agentca_tests::lab::{Enforcer, Lab};
+use agentca_tests::mcp::{self, Server, Session};
+use agentca_tests::tls::Tls;
+use agentca_tests::{log, wait};
+
+struct Place {
+    lab: Lab,
+    server: Server,
+    enforcer: Enforcer,
+    one: PathBuf,
+    two: PathBuf,
+}
+
+fn place(options: &[&str], settings: &str) -> Place {
+    let lab = Lab::with_authority();
+    let server = Server::start(&lab, "bank", options);
+    let methods = ["subscriptions/listen"];
+    mcp::write_catalogue(
+        &lab,
+        "bank",
+        &server.definitions(),
+        &mcp::bank_risk,
+        &methods,
+    );
+    let upstream = mcp::upstream("bank", &server, "watch = \"100ms\"");
+    mcp::configure(&lab, &["bank"], &format!("{upstream}{settings}"));
+    let enforcer = lab.start_enforcer("edge-1");
+    let [one, two] =
+        ["agent-1", "agent-2"].map(|name| lab.agent_with(name, &["--scope", "mcp:bank:*"]));
+    wait::until("the enforcer has seen the tools", || {
+        (!mcp::listed(&enforcer, &one, "bank").is_empty()).then_some(())
+    });
+    Place {
+        lab,
+        server,
+        enforcer,
+        one,
+        two,
+    }
+}
+
+impl Place {
+    /// POSTs a request on a connection of its own and reads the head of the answer, which must be a stream.
+    fn open(&self, agent: &Path, headers: &[String], body: &str) -> Tls {
+        let mut tls = self.enforcer.connect(agent).unwrap();
+        let (headers, length) = (headers.join("\r\n"), body.len());
+        tls.send(format!(
+            "POST /mcp/bank HTTP/1.1\r\nHost: localhost\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .unwrap();
+        let head = tls.head().unwrap();
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(
+            head.header("content-type"),
+            Some("text/event-stream"),
+            "{head:?}"
+        );
+        assert!(
+            head.header("agent-audit").unwrap().contains("phase=open"),
+            "{head:?}"
+        );
+        tls
+    }
+
+    /// A call that tells its progress every 10 ms, for longer than any test.
+    fn open_progress(&self, agent: &Path) -> Tls {
+        let more = r#","name":"slow_progress","arguments":{"steps":100000,"interval_ms":10}"#;
+        let meta = mcp::META.replacen('{', r#"{"progressToken":5,"#, 1);
+        let body = mcp::request(7, "tools/call", more).replacen(mcp::META, &meta, 1);
+        self.open(
+            agent,
+            &mcp::headers("tools/call", Some("slow_progress")),
+            &body,
+        )
+    }
+}
+
+/// Reads until the text has come.
+fn read_until(tls: &mut Tls, text: &str) -> String {
+    let mut read = String::new();
+    while !read.contains(text) {
+        let chunk = tls.chunk().unwrap();
+        let chunk = chunk.unwrap_or_else(|| panic!("no {text} in {read}"));
+        read += &String::from_utf8(chunk).unwrap();
+    }
+    read
+}
+
+#[test]
+fn revocation_cuts_a_running_stream_and_no_other() {
+    let place = place(&["--business"], "");
+    let mut stream = place.open_progress(&place.one);
+    let mut other = place.open_progress(&place.two);
+    let read = read_until(&mut stream, "step 3");
+    for event in read.split("\n\n").filter(|event| event.contains("data: {")) {
+        let receipt = event.find(": agent-receipt");
+        assert!(
+            receipt.is_some_and(|at| Some(at) < event.find("data: {")),
+            "no receipt before it: {event}"
+        );
+    }
+    read_until(&mut other, "step 1");
+    let ended = std::thread::scope(|scope| {
+        let ended = scope.spawn(|| {
+            loop {
+                match stream.chunk() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("an ended stream must not end cleanly"),
+                    Err(error) => break (Instant::now(), error),
+                }
+            }
+        });
+        let began = Instant::now();
+        place
+            .lab
+            .agentca(&["revoke", "agent-1", "--reason", "key-compromise"]);
+        let (at, error) = ended.join().unwrap();
+        assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock);
+        at.saturating_duration_since(began)
+    });
+    assert!(ended < Duration::from_secs(2), "{ended:?}");
+    assert!(other.chunk().unwrap().is_some(), "the other goes on");
+    let outcome = wait::until("the outcome is recorded", || {
+        log::of_kind(&place.enforcer.log(), "outcome")
+            .into_iter()
+            .find(|record| {
+                record["result"]["ended"] != "complete" && record["result"]["digest"].is_string()
+            })
+    });
+    assert!(outcome["result"]["length"].is_u64(), "{outcome}");
+}
+
+#[test]
+fn a_listener_hears_that_the_list_changed() {
+    let place = place(&["--misbehave", "changed-tool"], "");
+    let more = r#","notifications":{"toolsListChanged":true}"#;
+    let body = mcp::request(7, "subscriptions/listen", more);
+    let headers = mcp::headers("subscriptions/listen", None);
+    let mut stream = place.open(&place.one, &headers, &body);
+    let first = read_until(&mut stream, "notifications/subscriptions/acknowledged");
+    assert!(!first.contains("list_changed"), "{first}");
+    place.server.change();
+    let told = read_until(&mut stream, "notifications/tools/list_changed");
+    assert!(
+        told.contains("io.modelcontextprotocol/subscriptionId"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_stream_that_never_ends_is_cut_with_its_agent() {
+    let place = place(&["--misbehave", "never-ends"], "");
+    let meta = mcp::META.replacen('{', r#"{"progressToken":1,"#, 1);
+    let body = mcp::tool_call(7, "echo", "{}").replacen(mcp::META, &meta, 1);
+    let headers = mcp::headers("tools/call", Some("echo"));
+    let mut stream = place.open(&place.one, &headers, &body);
+    read_until(&mut stream, "notifications/progress");
+    place
+        .lab
+        .agentca(&["revoke", "agent-1", "--reason", "key-compromise"]);
+    let error = loop {
+        match stream.chunk() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("an ended stream must not end cleanly"),
+            Err(error) => break error,
+        }
+    };
+    assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_session_belongs_to_the_certificate_that_opened_it() {
+    let place = place(&["--business"], "");
+    let own = Session::open(&place.enforcer, &place.one, "bank");
+    let id = own.id.clone().expect("a session id");
+    assert!(own.listed().contains(&"echo".to_owned()));
+    assert_eq!(
+        mcp::text(&own.call("echo", r#"{"text":"a"}"#)),
+        r#"{"text":"a"}"#
+    );
+
+    let mut stolen = Session::open(&place.enforcer, &place.two, "bank");
+    stolen.id = Some(id.clone());
+    let before = place.server.calls_of("echo").len();
+    let call =
+        r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
+    let got = stolen.post(call);
+    assert_eq!(got.status, 404, "{got:?}");
+    got.must_be_signed();
+    let records = log::records(&place.enforcer.log());
+    let record = &records[usize::try_from(got.record()).unwrap()];
+    assert_eq!(
+        (&record["decision"], &record["rule"]),
+        (&"deny".into(), &"session".into())
+    );
+    // A session that never was looks the same.
+    stolen.id = Some("there-is-no-such-session".to_owned());
+    let absent = stolen.post(call);
+    assert_eq!((absent.status, &absent.body), (404, &got.body));
+    // Nor may it be ended, or listened to.
+    let session = format!("Mcp-Session-Id: {id}");
+    for method in ["DELETE", "GET"] {
+        let options = [
+            "-X",
+            method,
+            "-H",
+            &session,
+            "-H",
+            "Accept: text/event-stream",
+            "-H",
+            "MCP-Protocol-Version: 2025-11-25",
+        ];
+        let got = agentca_tests::curl::curl(&place.enforcer, &place.two, &options, &["/mcp/bank"])
+            .remove(0);
+        assert_eq!(got.status, 404, "{method}: {got:?}");
+    }
+    assert_eq!(place.server.calls_of("echo").len(), before);
+    assert_eq!(
+        mcp::text(&own.call("echo", r#"{"text":"b"}"#)),
+        r#"{"text":"b"}"#,
+        "the owner goes on"
+    );
+}

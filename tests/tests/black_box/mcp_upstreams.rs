@@ -1,0 +1,286 @@
+//! Servers behind the enforcer: the official sample over both transports, and some that lie.
+
+use std::path::PathBuf;
+
+use agentca_tests::curl::Got;
+use agentca_tests::lab::{Enforcer, Lab};
+use agentca_tests::mcp::{self, Server, Session};
+use agentca_tests::program::ours;
+use agentca_tests::wait;
+
+/// An enforcer in front of it that allows everything, when it has seen the tools, and an agent that may use them.
+fn serve(
+    lab: &Lab,
+    name: &str,
+    upstream: &str,
+    definitions: &[serde_json::Value],
+    limits: &str,
+) -> (Enforcer, PathBuf) {
+    let all = |_: &str| Some(("read", "L1"));
+    mcp::write_catalogue(lab, name, definitions, &all, &[]);
+    mcp::configure(lab, &[name], &format!("{upstream}{limits}"));
+    let enforcer = lab.start_enforcer("edge-1");
+    let agent = lab.agent_with("support-01", &["--scope", &format!("mcp:{name}:*")]);
+    (enforcer, agent)
+}
+
+fn use_everything(enforcer: &Enforcer, agent: &std::path::Path) {
+    let session = Session::open(enforcer, agent, "everything");
+    wait::until("the enforcer has seen the tools", || {
+        let shown = session.listed();
+        (shown.iter().any(|name| name == "echo")).then_some(())
+    });
+    let result = session.call("echo", r#"{"message":"hello"}"#);
+    assert_eq!(mcp::text(&result), "Echo: hello", "{result}");
+    let result = session.call("get-sum", r#"{"a":2,"b":40}"#);
+    assert!(mcp::text(&result).contains("42"), "{result}");
+}
+
+#[test]
+fn server_everything_works_over_http() {
+    let lab = Lab::with_authority();
+    let server = Server::everything(&lab);
+    let upstream = mcp::upstream("everything", &server, "");
+    let (enforcer, agent) = serve(&lab, "everything", &upstream, &server.definitions(), "");
+    use_everything(&enforcer, &agent);
+}
+
+#[test]
+fn server_everything_works_as_a_program() {
+    let lab = Lab::with_authority();
+    let program = mcp::everything_program();
+    let upstream = mcp::program_upstream("everything", &program, "");
+    let definitions = mcp::definitions_of_program(&program);
+    let (enforcer, agent) = serve(&lab, "everything", &upstream, &definitions, "");
+    use_everything(&enforcer, &agent);
+}
+
+#[test]
+fn a_program_that_crashes_is_started_again() {
+    let lab = Lab::with_authority();
+    let fixture = ours("agentca-mcp-fixture").display().to_string();
+    let words = |more: &[&str]| {
+        let own = [fixture.as_str(), "--stdio"];
+        own.iter()
+            .chain(more)
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let definitions = mcp::definitions_of_program(&words(&["--business"]));
+    let upstream = mcp::program_upstream(
+        "bank",
+        &words(&["--misbehave", "crash-on", "run_report"]),
+        "",
+    );
+    let (enforcer, agent) = serve(&lab, "bank", &upstream, &definitions, "");
+    let echo = || {
+        wait::until("the program answers", || {
+            let result = mcp::call(&enforcer, &agent, "bank", "echo", r#"{"text":"a"}"#);
+            (mcp::text(&result) == r#"{"text":"a"}"#).then_some(())
+        });
+    };
+    echo();
+    let crashed = mcp::call(&enforcer, &agent, "bank", "run_report", r#"{"query":"q"}"#);
+    assert!(!mcp::text(&crashed).contains("report on"), "{crashed}");
+    echo();
+}
+
+#[test]
+fn a_program_that_complains_without_end_is_heard_and_works() {
+    let lab = Lab::with_authority();
+    let fixture = ours("agentca-mcp-fixture").display().to_string();
+    let words = [fixture.as_str(), "--stdio", "--misbehave", "chatty-stderr"].map(str::to_owned);
+    let definitions = mcp::definitions_of_program(&words);
+    let upstream = mcp::program_upstream("bank", &words, "");
+    let (enforcer, agent) = serve(&lab, "bank", &upstream, &definitions, "");
+    wait::until("the program answers", || {
+        let result = mcp::call(&enforcer, &agent, "bank", "echo", r#"{"text":"a"}"#);
+        (mcp::text(&result) == r#"{"text":"a"}"#).then_some(())
+    });
+}
+
+#[test]
+fn a_program_that_will_not_end_does_not_keep_the_enforcer() {
+    let lab = Lab::with_authority();
+    let fixture = ours("agentca-mcp-fixture").display().to_string();
+    let words = [fixture.as_str(), "--stdio", "--misbehave", "ignores-eof"].map(str::to_owned);
+    let definitions = mcp::definitions_of_program(&words);
+    let upstream = mcp::program_upstream("bank", &words, "");
+    let (enforcer, agent) = serve(
+        &lab,
+        "bank",
+        &upstream,
+        &definitions,
+        "[limits]\ndrain_timeout = \"1s\"\n",
+    );
+    wait::until("the program answers", || {
+        let result = mcp::call(&enforcer, &agent, "bank", "echo", "{}");
+        (mcp::text(&result) == "{}").then_some(())
+    });
+    let children = || {
+        let id = enforcer.program.id();
+        std::fs::read_dir(format!("/proc/{id}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flat_map(|task| {
+                let children =
+                    std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                children
+                    .split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .collect::<Vec<String>>()
+    };
+    let children = children();
+    assert!(!children.is_empty());
+    assert!(enforcer.program.terminate().success());
+    wait::until("its programs are gone", || {
+        let gone = |id: &String| !PathBuf::from(format!("/proc/{id}")).exists();
+        children.iter().all(gone).then_some(())
+    });
+}
+
+/// A call of a bank that misbehaves.
+fn call_of_liar(mode: &str) -> Got {
+    let lab = Lab::with_authority();
+    let server = Server::start(&lab, "bank", &["--misbehave", mode]);
+    let upstream = mcp::upstream("bank", &server, "");
+    let limits = "[limits]\nupstream_timeout = \"1s\"\n";
+    let (enforcer, agent) = serve(&lab, "bank", &upstream, &server.definitions(), limits);
+    wait::until("the enforcer has seen the tools", || {
+        (mcp::listed(&enforcer, &agent, "bank").len() == 6).then_some(())
+    });
+    let body = mcp::tool_call(7, "echo", r#"{"text":"a"}"#);
+    let headers = mcp::headers("tools/call", Some("echo"));
+    let got = mcp::post(&enforcer, &agent, "bank", &headers, body.as_bytes());
+    got.must_be_signed();
+    assert_eq!(server.calls_of("echo").len(), 1);
+    got
+}
+
+#[test]
+fn an_answer_with_two_readings_is_none() {
+    let got = call_of_liar("duplicate-keys");
+    assert_eq!(got.status, 502, "{got:?}");
+    assert!(!got.body.contains("reading"), "{got:?}");
+}
+
+#[test]
+fn an_answer_to_somebody_else_is_none() {
+    let got = call_of_liar("wrong-id");
+    assert_eq!(got.status, 502, "{got:?}");
+    assert!(!got.body.contains("nobody asked"), "{got:?}");
+}
+
+#[test]
+fn of_two_answers_the_first_counts() {
+    let got = call_of_liar("two-answers");
+    let result = mcp::answer_in(&got.body, 7)["result"].clone();
+    assert_eq!(mcp::text(&result), r#"{"text":"a"}"#, "{got:?}");
+    assert!(!got.body.contains("the second answer"), "{got:?}");
+}
+
+#[test]
+fn an_upstream_that_stalls_is_given_up() {
+    let got = call_of_liar("stall");
+    assert_eq!(got.status, 504, "{got:?}");
+}
+
+#[test]
+fn a_stream_that_was_cut_does_not_end_cleanly() {
+    let lab = Lab::with_authority();
+    let server = Server::start(&lab, "bank", &["--misbehave", "close-early"]);
+    let upstream = mcp::upstream("bank", &server, "");
+    let (enforcer, agent) = serve(&lab, "bank", &upstream, &server.definitions(), "");
+    wait::until("the enforcer has seen the tools", || {
+        (mcp::listed(&enforcer, &agent, "bank").len() == 6).then_some(())
+    });
+    let file = lab.path("body");
+    std::fs::write(&file, mcp::tool_call(7, "echo", "{}")).unwrap();
+    let data = format!("@{}", file.display());
+    let headers = mcp::headers("tools/call", Some("echo"));
+    let mut options = vec!["--data-binary", &data];
+    for header in &headers {
+        options.extend(["-H", header]);
+    }
+    let said = agentca_tests::curl::try_curl(&enforcer, &agent, &options, &["/mcp/bank"]);
+    assert_ne!(said.code, Some(0), "{said}");
+    assert!(
+        !said.stdout.contains("\"result\""),
+        "half an event is none: {said}"
+    );
+}
+
+#[test]
+fn long_and_streamed_lists_are_filtered_too() {
+    for (options, mode) in [
+        (&["huge-list", "5000"][..], "huge"),
+        (&["list-as-sse"], "stream"),
+    ] {
+        let lab = Lab::with_authority();
+        let options = [&["--misbehave"], options].concat();
+        let server = Server::start(&lab, mode, &options);
+        let upstream = mcp::upstream("bank", &server, "");
+        let (enforcer, _) = serve(&lab, "bank", &upstream, &server.definitions(), "");
+        let agent = lab.agent_with("narrow-01", &["--scope", "mcp:bank:echo"]);
+        wait::until("the enforcer has seen the tools", || {
+            let shown = mcp::listed(&enforcer, &agent, "bank");
+            (shown == ["echo"]).then_some(())
+        });
+    }
+}
+
+#[test]
+fn shared_upstreams_are_one_server_with_prefixed_tools() {
+    let lab = Lab::with_authority();
+    let bank = Server::start(&lab, "bank", &["--business"]);
+    let vault = Server::start(&lab, "vault", &["--business"]);
+    let private = Server::start(&lab, "private", &["--business"]);
+    let mut tables = String::new();
+    for (name, server, settings) in [
+        ("bank", &bank, "shared = true"),
+        ("vault", &vault, "shared = true"),
+        ("private", &private, ""),
+    ] {
+        mcp::write_catalogue(&lab, name, &server.definitions(), &mcp::bank_risk, &[]);
+        tables += &mcp::upstream(name, server, settings);
+    }
+    mcp::configure(&lab, &["bank", "vault", "private"], &tables);
+    let enforcer = lab.start_enforcer("edge-1");
+    let scopes = "mcp:bank:echo,mcp:vault:*,mcp:private:*";
+    let agent = lab.agent_with("support-01", &["--scope", scopes]);
+    let shown = wait::until("the enforcer has seen the tools", || {
+        let shown = mcp::listed_at(&enforcer, &agent, "/mcp");
+        (shown.len() == 7).then_some(shown)
+    });
+    assert_eq!(shown[0], "bank__echo", "{shown:?}");
+    assert!(
+        shown[1..].iter().all(|name| name.starts_with("vault__")),
+        "{shown:?}"
+    );
+    let call = |tool: &str| {
+        let body = mcp::tool_call(7, tool, r#"{"text":"a"}"#);
+        let headers = mcp::headers("tools/call", Some(tool));
+        let got = mcp::post_at(&enforcer, &agent, "/mcp", &headers, body.as_bytes());
+        got.must_be_signed();
+        mcp::answer_in(&got.body, 7)["result"].clone()
+    };
+    assert_eq!(mcp::text(&call("vault__echo")), r#"{"text":"a"}"#);
+    // The upstream is asked by its own name, in the head too.
+    let calls = vault.calls_of("echo");
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].header("mcp-name"), Some("echo"));
+    assert!(bank.calls_of("echo").is_empty());
+    for (tool, rule) in [
+        ("bank__run_report", "scope"),
+        ("private__echo", "not-in-catalogue"),
+        ("echo", "not-in-catalogue"),
+    ] {
+        let denied = call(tool);
+        assert_eq!(denied["isError"], true, "{tool}: {denied}");
+        assert!(mcp::text(&denied).contains(rule), "{tool}: {denied}");
+    }
+    assert!(bank.calls_of("run_report").is_empty() && private.calls_of("echo").is_empty());
+}
