@@ -115,7 +115,7 @@ impl Desk {
         // The rule has a column of its own, and what comes after the first sentence is for the model.
         let said = match (rule, said.split_once(": ")) {
             ("-", _) | (_, None) => said,
-            (_, Some((_, why))) => why.split(". ").next().unwrap_or(why),
+            (_, Some((_, why))) => why.split([':', '.']).next().unwrap_or(why),
         };
         let said = match result.get("isError") {
             Some(Value::Bool(true)) => format!("isError: {said}"),
@@ -173,17 +173,15 @@ async fn show_change(stage: &Stage) -> Result<(), Error> {
 }
 
 async fn approve(stage: &Stage) -> Result<(), Error> {
-    println!("A person looks at it and approves it all the same ...");
+    println!("A person looks into it and approves it ...");
     let approve = [
         "catalogue",
         "approve",
         "tickets:read_ticket",
         "--config",
         "enforcer.toml",
-        "--person",
-        "config/agentca/admin",
         "--reason",
-        "desk.example.net is ours",
+        "archive.example.org is ours",
     ];
     let said = stage.enforcer(&approve).await?.stdout;
     print_command("agentca-enforcer", &approve, &said);
