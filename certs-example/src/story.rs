@@ -34,15 +34,13 @@ pub(crate) async fn tell(place: &Place, stage: &mut Stage, stay: bool) -> Result
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let upstream = Upstream::bind(any_port).await?;
     let desk = McpServer::bind(any_port, 1).await?;
-    let (addresses, maker) = (
-        opening::Addresses {
-            authority: url.clone(),
-            enforcer,
-            payments: upstream.address(),
-            tickets: desk.address(),
-        },
-        desk.maker(),
-    );
+    let maker = desk.maker();
+    let addresses = opening::Addresses {
+        authority: url.clone(),
+        enforcer,
+        payments: upstream.address(),
+        tickets: desk.address(),
+    };
     let serving = tokio::spawn(async { tokio::join!(upstream.serve(), desk.serve()) });
     opening::scan_tools(stage, addresses.tickets).await?;
     println!("  its maker adds a tool now, `export_customers`, which nobody has approved");
