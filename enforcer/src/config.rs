@@ -9,6 +9,7 @@ mod errors;
 mod limits;
 mod mcp;
 mod raw;
+mod routes;
 mod section;
 mod units;
 mod upstream;
@@ -21,17 +22,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_identity::name::{Environment, Name};
-use agentca_policy::{Catalogue, CatalogueError, McpCatalogue, RouteDecl, UpstreamDecl};
+use agentca_policy::{Catalogue, McpCatalogue};
 use http::Uri;
 
 pub(crate) use self::catalogue::pins_errors;
 pub use self::catalogue::pins_path;
-use self::catalogue::{CatalogueParts, CompiledCatalogue, RawCatalogue, Tables};
+use self::catalogue::{CatalogueParts, CompiledCatalogue};
 pub use self::errors::{ConfigError, ConfigErrors};
-use self::errors::{Errors, blame, blame_in, is_blamed, note};
+use self::errors::{Errors, blame, is_blamed, note};
 pub use self::limits::Limits;
 pub use self::mcp::{CommandLine, DenyAs, McpOptions};
 use self::raw::{AUTHORITY_EXAMPLE, FilePlace, RawConfig, RawUpstream};
+use self::routes::{check_not_empty, check_routes, upstream_decls};
 pub use self::upstream::{
     ClientAuth, ClientFiles, CredentialKind, CredentialOptions, OAuthOptions, SecretSource,
     TlsOptions, TokenUrl, Verify,
@@ -115,6 +117,15 @@ impl Config {
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("log")
+    }
+
+    /// Where the pin of a tool belongs: beside the file that declares it. `own` is this
+    /// configuration's file. None when no file does, or [`crate::approvals::admit`] is done.
+    #[must_use]
+    pub fn pins_file_of(&self, own: &Path, upstream: &str, tool: &str) -> Option<PathBuf> {
+        let parts = self.catalogue_parts.as_ref()?;
+        let file = parts.tool_file(upstream, tool)?;
+        Some(pins_path(file.unwrap_or(own)))
     }
 
     /// The first key that differs and cannot change while the enforcer runs.
@@ -399,25 +410,6 @@ fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstr
     checked.into_iter().collect()
 }
 
-/// A configuration by which every call would be denied is a mistake.
-fn check_not_empty(errors: &mut Errors, upstreams: &[RawUpstream], catalogue: &RawCatalogue) {
-    // The tools of an MCP server may all be new: they are seen, and wait for a person.
-    let has_mcp = upstreams.iter().any(|upstream| upstream.mcp.is_some());
-    for (key, none) in [
-        ("upstream", upstreams.is_empty()),
-        ("route", catalogue.routes.decls.is_empty() && !has_mcp),
-    ] {
-        if none && !is_blamed(errors, key) && !errors.iter().any(|error| error.key.starts_with(key))
-        {
-            let message = format!(
-                "there is none, and so every call would be denied: write a table `[[{key}]]`, as in \
-                 enforcer/enforcer.example.toml"
-            );
-            blame(errors, key, message);
-        }
-    }
-}
-
 /// Where it would matter, every upstream is verified.
 fn refuse_unverified(errors: &mut Errors, raw: &[RawUpstream], environment: Option<&Environment>) {
     for RawUpstream { at, access, .. } in raw {
@@ -431,47 +423,6 @@ fn refuse_unverified(errors: &mut Errors, raw: &[RawUpstream], environment: Opti
             blame(errors, format!("{at}.tls.verify"), message);
         }
     }
-}
-
-fn upstream_decls(
-    upstreams: &[RawUpstream],
-    keep: impl Fn(&RawUpstream) -> bool,
-) -> Vec<UpstreamDecl> {
-    let kept = upstreams.iter().filter(|upstream| keep(upstream));
-    kept.filter_map(|upstream| upstream.name.clone())
-        .map(|name| UpstreamDecl { name })
-        .collect()
-}
-
-fn check_routes(
-    errors: &mut Errors,
-    upstreams: &[RawUpstream],
-    routes: &Tables<RouteDecl>,
-) -> Option<Catalogue> {
-    let faults = match Catalogue::compile(&upstream_decls(upstreams, |_| true), &routes.decls) {
-        Ok(catalogue) => return Some(catalogue),
-        Err(faults) => faults,
-    };
-    for fault in faults.iter() {
-        // Its place in its file, where there may be routes before it that could not be read.
-        let place = routes.place(fault.index);
-        let placed = CatalogueError {
-            index: place.map_or(0, |place| place.number.saturating_sub(1)),
-            ..fault.clone()
-        };
-        let CatalogueError {
-            template, fault, ..
-        } = fault;
-        let message = match fault.key() {
-            Some("path") => fault.to_string(),
-            _ => format!("{fault}, in the route `{template}`"),
-        };
-        match place.and_then(|place| place.file.as_deref()) {
-            Some(file) => blame_in(errors, file, placed.key(), message),
-            None => blame(errors, placed.key(), message),
-        }
-    }
-    None
 }
 
 fn parse_address(text: &str, port: u16) -> Result<SocketAddr, String> {

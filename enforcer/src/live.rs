@@ -230,14 +230,20 @@ impl Live {
         &self.shared
     }
 
-    /// A client of an upstream that speaks MCP, and whether it is a program. `own` is whose credential it shows.
-    pub(crate) fn mcp_client(&self, upstream: &str, own: &SpiffeId) -> Option<(McpClient, bool)> {
+    /// A client of an upstream that speaks MCP, with its processes when it is a program. `own` is whose
+    /// credential it shows.
+    pub(crate) fn mcp_client(
+        &self,
+        upstream: &str,
+        own: &SpiffeId,
+    ) -> Option<(McpClient, Option<Arc<Stdio>>)> {
         let limits = ClientLimits {
             answer_max: self.config.limits.message_max,
             ..ClientLimits::default()
         };
         if let Some(program) = &self.mcp.get(upstream)?.program {
-            return Some((McpClient::program(Arc::clone(&program.stdio), limits), true));
+            let stdio = Arc::clone(&program.stdio);
+            return Some((McpClient::program(Arc::clone(&stdio), limits), Some(stdio)));
         }
         let target = self.target(upstream)?;
         let (own, shows) = (own.clone(), Arc::clone(&target));
@@ -258,7 +264,7 @@ impl Live {
                 Box::pin(async move { target.connect_own().await })
             }),
         };
-        Some((McpClient::http(endpoint, limits), false))
+        Some((McpClient::http(endpoint, limits), None))
     }
 
     /// The upstream of this name that speaks MCP.

@@ -57,6 +57,9 @@ impl ToolDefinition {
             serde_json::from_str(json).map_err(|error| JsonError::Syntax(error.to_string()))?;
         check_numbers(&value)?;
         let canonical = canonical_text(&value)?;
+        // As it was digested: `1.0` and `1` are no difference to show to anybody.
+        let value = serde_json::from_str(&canonical)
+            .map_err(|error| JsonError::Syntax(error.to_string()))?;
         let Value::Object(value) = value else {
             return Err(DefinitionError::NotAnObject);
         };

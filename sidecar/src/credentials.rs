@@ -66,7 +66,7 @@ impl Credential {
     pub(crate) fn load(folder: &Path) -> Result<Self, CredentialError> {
         let mut tries = TRIES;
         loop {
-            match Self::load_once(folder) {
+            match Self::load_now(folder) {
                 Err(CredentialError::Mismatch { .. }) if tries > 0 => tries -= 1,
                 other => return other,
             }
@@ -74,7 +74,8 @@ impl Credential {
         }
     }
 
-    fn load_once(folder: &Path) -> Result<Self, CredentialError> {
+    /// Reads a folder as it is at this moment: whoever can look again does not wait.
+    pub(crate) fn load_now(folder: &Path) -> Result<Self, CredentialError> {
         if folder.is_file() {
             return Err(CredentialError::File(folder.to_owned()));
         }

@@ -364,7 +364,7 @@ impl Enforcer {
         body: Incoming,
         verified: Option<&Verified>,
     ) -> Result<Bytes, AskError> {
-        let most = self.limits.message;
+        let most = self.limits.message.max(OWN_DOCUMENTS);
         let body = Limited::new(body, most).collect().await;
         let body = body.map_err(|error| broke_off(&*error, most))?.to_bytes();
         self.rest(link);
@@ -425,5 +425,7 @@ where
 pub(crate) const AGENT_NONCE: HeaderName = HeaderName::from_static("agent-nonce");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const PROGRAM: &str = concat!("agentca-sidecar/", env!("CARGO_PKG_VERSION"));
+/// What the enforcer says by itself may have as many bytes, however short messages have to be.
+const OWN_DOCUMENTS: usize = 64 << 10;
 /// Connections kept without a request.
 const MOST_IDLE: usize = 16;

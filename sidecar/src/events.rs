@@ -157,8 +157,9 @@ impl Events {
         };
         check.failed = true;
         if !check.lenient {
-            // Closed at once: nothing that follows is of use.
+            // Closed at once, and what came already is forgotten: nothing that follows is of use.
             self.source = None;
+            self.reader = EventReader::new(0);
         }
         self.enforcer.disbelieve(error)
     }

@@ -41,7 +41,7 @@ pub(crate) enum HolderError {
 impl Holder {
     /// Reads `folder`, to be shown to the enforcer at `place`.
     pub(crate) fn open(folder: &Path, place: &Place) -> Result<Self, HolderError> {
-        let read = read(folder, place)?;
+        let read = read(folder, place, Credential::load)?;
         read.1.credential.check_time(Timestamp::now())?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -66,7 +66,7 @@ impl Holder {
         if stamp(&self.folder) == known {
             return Ok(false);
         }
-        let read = read(&self.folder, &self.place)?;
+        let read = read(&self.folder, &self.place, Credential::load_now)?;
         let ends = read.1.credential.certificate.not_after();
         tracing::info!(until = %ends.rfc3339(), "took over the certificate in the folder");
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = read;
@@ -88,17 +88,16 @@ impl Holder {
 
     /// Takes over what somebody else puts into the folder, for ever.
     pub(crate) async fn watch(&self) {
-        let mut told = String::new();
+        let mut failures: u32 = 0;
         loop {
             tokio::time::sleep(LOOK).await;
             match self.refresh() {
-                Ok(_) => told.clear(),
+                Ok(_) => failures = 0,
                 Err(error) => {
-                    // Said once: whoever is replacing the files may be in the middle of it.
-                    let error = error.to_string();
-                    if error != told {
+                    failures = failures.saturating_add(1);
+                    // The first time somebody may be in the middle of replacing them; then it is said once.
+                    if failures == 2 {
                         tracing::warn!(%error, "the certificate in the folder was not taken over");
-                        told = error;
                     }
                 }
             }
@@ -106,10 +105,14 @@ impl Holder {
     }
 }
 
-fn read(folder: &Path, place: &Place) -> Result<(Stamp, Arc<Held>), HolderError> {
+fn read(
+    folder: &Path,
+    place: &Place,
+    load: impl FnOnce(&Path) -> Result<Credential, CredentialError>,
+) -> Result<(Stamp, Arc<Held>), HolderError> {
     // Before the files: one that is replaced meanwhile is read again at the next look.
     let stamp = stamp(folder);
-    let credential = Credential::load(folder)?;
+    let credential = load(folder)?;
     let dialler = tls::enforcer(&credential, place)?;
     let held = Held {
         credential,

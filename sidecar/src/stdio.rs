@@ -9,6 +9,7 @@ mod pipes;
 mod session;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ struct Running {
     task: AbortHandle,
     /// It stands alone: a cancellation closes its stream. In a session it is told.
     alone: bool,
+    /// It has no answer as long as all is well.
+    endless: bool,
 }
 
 impl Bridge {
@@ -150,13 +153,19 @@ impl Bridge {
         let opening = (message.is("initialize") && !alone).then(|| self.session.close_gate());
         let this = Arc::clone(self);
         let key = id.clone();
+        let endless = message.is("subscriptions/listen");
         let task = tasks.spawn(async move {
             let _slot = slot;
             this.request(&message, &id).await;
             drop(opening);
             this.running().remove(&id);
         });
-        self.running().insert(key, Running { task, alone });
+        let running = Running {
+            task,
+            alone,
+            endless,
+        };
+        self.running().insert(key, running);
     }
 
     /// Closes the stream of a request that stands alone; says whether it was one.
@@ -166,7 +175,9 @@ impl Bridge {
             return message.version.is_some();
         };
         match running.get(id) {
-            Some(Running { task, alone: true }) => {
+            Some(Running {
+                task, alone: true, ..
+            }) => {
                 task.abort();
                 running.remove(id);
                 true
@@ -311,8 +322,16 @@ impl Bridge {
     }
 
     /// Begins the session again with the client's own words, unless somebody else just did; says whether
-    /// there is one.
-    async fn begin_again(self: &Arc<Self>, before: Option<http::HeaderValue>) -> bool {
+    /// there is one. Boxed, since the listener that it starts may come back here.
+    fn begin_again(
+        self: &Arc<Self>,
+        before: Option<http::HeaderValue>,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        let this = Arc::clone(self);
+        Box::pin(async move { this.begin_again_now(before).await })
+    }
+
+    async fn begin_again_now(self: &Arc<Self>, before: Option<http::HeaderValue>) -> bool {
         let _alone = self.session.renewing.lock().await;
         if self.session.id() != before {
             return self.session.id().is_some();
@@ -347,6 +366,9 @@ impl Bridge {
 
     /// Lets what runs come to its end, for a while, then ends the session.
     async fn finish(&self, mut tasks: JoinSet<()>) {
+        for running in self.running().values().filter(|running| running.endless) {
+            running.task.abort();
+        }
         let rest = async { while tasks.join_next().await.is_some() {} };
         let _late = tokio::time::timeout(GRACE, rest).await;
         tasks.abort_all();

@@ -31,7 +31,7 @@ use serde_json::Value;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its entry for cargo-fuzz.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("batch", batch),
     ("catalogue", catalogue),
     ("certificate", certificate),
@@ -45,6 +45,7 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("proof", proof),
     ("receipt", receipt),
     ("record", record),
+    ("rpc", rpc),
     ("snapshot", snapshot),
     ("sse", sse),
     ("status", status),
@@ -273,6 +274,26 @@ fn measure(tree: &Value) -> (usize, usize) {
         _ => return (0, 1),
     };
     (depth + 1, values + 1)
+}
+
+/// What the strict reader takes has one reading for any other, and says the same in it.
+pub fn rpc(data: &[u8]) {
+    let Some(method) = agentca_enforcer::mcp::message_method(data) else {
+        return;
+    };
+    let tree: Value = serde_json::from_slice(data).expect("what was read is JSON");
+    let members = tree.as_object().expect("what was read is an object");
+    let known = ["jsonrpc", "id", "method", "params", "result", "error"];
+    assert!(members.keys().all(|name| known.contains(&name.as_str())));
+    match members.get("method") {
+        Some(told) => assert_eq!(told.as_str(), Some(&*method)),
+        None => assert_eq!(method, "response"),
+    }
+    if let Some(params) = members.get("params") {
+        let params = params.as_object().expect("parameters are an object");
+        assert!(params.get("arguments").is_none_or(Value::is_object));
+        assert!(params.get("name").is_none_or(Value::is_string));
+    }
 }
 
 /// The reader of server-sent events: the same whatever pieces they come in, and again from their canonical form.

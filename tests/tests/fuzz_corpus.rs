@@ -105,6 +105,11 @@ fn certificate_corpus() {
 }
 
 #[test]
+fn rpc_corpus() {
+    check("rpc");
+}
+
+#[test]
 fn csr_corpus() {
     check("csr");
 }
@@ -225,6 +230,10 @@ fn good_seeds_are_accepted() {
             values: 10_000,
         };
         assert_eq!(check_json(&bytes, limits), Ok(()), "{seed}");
+    }
+    for (seed, bytes) in seeds("rpc") {
+        let read = agentca_enforcer::mcp::message_method(&bytes).is_some();
+        assert_eq!(read, seed.starts_with("good"), "{seed}");
     }
     for (seed, bytes) in seeds("sse") {
         let mut reader = EventReader::new(fuzz_targets::LONGEST_EVENT);

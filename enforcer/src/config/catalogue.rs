@@ -1,19 +1,17 @@
 //! The tables of the catalogue, which may stand in files of their own: `[[route]]`, `[[tool]]`,
 //! `[[method]]`, `[ceiling]`, `[[exception]]` and `[[assessor]]`.
 
+mod assessors;
 mod tables;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agentca_identity::crypto::PublicKey;
 use agentca_identity::name::Environment;
-use agentca_identity::pem;
-use agentca_identity::spiffe::SpiffeId;
 use agentca_policy::{
-    Admitted, Assessor, Assessors, CeilingDecl, ExceptionDecl, McpCatalogue, McpParts, McpTable,
-    MethodDecl, PinsError, PinsFile, RouteDecl, ToolDecl, UpstreamDecl,
+    Admitted, Assessors, CeilingDecl, ExceptionDecl, McpCatalogue, McpParts, McpTable, MethodDecl,
+    PinsError, PinsFile, RouteDecl, ToolDecl, UpstreamDecl,
 };
 use toml::Table;
 
@@ -242,7 +240,7 @@ impl RawCatalogue {
         errors: &mut Errors,
     ) -> Option<CompiledCatalogue> {
         let mut files = self.files;
-        let assessors = check_assessors(&self.assessors, read, &mut files, errors);
+        let assessors = assessors::check(&self.assessors, read, &mut files, errors);
         let parts = CatalogueParts {
             upstreams,
             tools: self.tools,
@@ -303,6 +301,13 @@ impl CatalogueParts {
         self.tools.decls.iter().zip(files)
     }
 
+    /// The file that declares a tool; within, none is the configuration itself.
+    pub(super) fn tool_file(&self, upstream: &str, tool: &str) -> Option<Option<&Path>> {
+        let is_it = |decl: &ToolDecl| decl.upstream == upstream && decl.name == tool;
+        let index = self.tools.decls.iter().position(is_it)?;
+        Some(self.tools.place(index)?.file.as_deref())
+    }
+
     /// The catalogue with the pins and assessments that count.
     pub(crate) fn compile(&self, admitted: &Admitted) -> Result<McpCatalogue, Vec<ConfigError>> {
         let parts = McpParts {
@@ -357,62 +362,6 @@ pub(crate) fn pins_errors(path: &Path, faults: Vec<PinsError>) -> Vec<ConfigErro
         message: fault.message,
     };
     faults.into_iter().map(one).collect()
-}
-
-fn check_assessors(
-    tables: &Tables<AssessorDecl>,
-    read: ReadFile<'_>,
-    files: &mut Vec<PathBuf>,
-    errors: &mut Errors,
-) -> Assessors {
-    let mut assessors = Assessors::new();
-    for (decl, place) in tables.decls.iter().zip(&tables.places) {
-        let mut wrong = |field: &str, message: String| {
-            errors.push(ConfigError {
-                file: place.file.as_deref().map(Path::to_owned),
-                key: format!("assessor[{}].{field}", place.number),
-                message,
-            });
-        };
-        let assessor = match (&decl.public_key, &decl.person) {
-            (Some(name), None) => {
-                let path = decl.base.join(name);
-                files.push(path.clone());
-                read_key(&path, read)
-                    .map(Assessor::Key)
-                    .map_err(|error| ("public_key", format!("`{}`: {error}", path.display())))
-            }
-            (None, Some(person)) => match person.parse() {
-                Ok(id @ SpiffeId::Person { .. }) => Ok(Assessor::Person(id)),
-                _ => Err(("person", format!("`{person}` is not a person's SPIFFE id"))),
-            },
-            (Some(_), Some(_)) => Err((
-                "person",
-                "has no place beside `public_key`: keep one of them".to_owned(),
-            )),
-            (None, None) => Err((
-                "public_key",
-                "is missing: write it like `public_key = \"acme-labs.pem\"`, or `person`"
-                    .to_owned(),
-            )),
-        };
-        match assessor {
-            Err((field, message)) => wrong(field, message),
-            Ok(_) if assessors.contains_key(&decl.name) => {
-                wrong("name", format!("`{}` appears twice", decl.name));
-            }
-            Ok(assessor) => {
-                assessors.insert(decl.name.clone(), assessor);
-            }
-        }
-    }
-    assessors
-}
-
-fn read_key(path: &Path, read: ReadFile<'_>) -> Result<PublicKey, String> {
-    let text = read(path).map_err(|error| error.to_string())?;
-    let der = pem::decode("PUBLIC KEY", &text).map_err(|error| error.to_string())?;
-    PublicKey::from_spki_der(&der).map_err(|error| error.to_string())
 }
 
 const IN_THE_MAIN_FILE: &str = "in the configuration file, not in a file of the catalogue";

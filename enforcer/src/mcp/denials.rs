@@ -17,6 +17,12 @@ pub(crate) struct Told {
     pub(crate) reply: Box<Reply>,
 }
 
+/// Of a body that was not taken: whose it is is not known.
+pub(crate) fn unread(denial: Denial) -> Told {
+    let (status, error) = (denial.status, error(INVALID, &denial, json!({})));
+    told(denial, status, None, &error)
+}
+
 /// Of what could not be read.
 pub(crate) fn unreadable(refusal: RpcRefusal) -> Told {
     let RpcRefusal { code, detail, id } = refusal;

@@ -25,6 +25,8 @@ mod shared;
 mod turn;
 mod watch;
 
+use bytes::Bytes;
+
 pub(crate) use self::asks::Asks;
 pub(crate) use self::doorway::{Doorway, Entrance};
 pub(crate) use self::events::{EventBody, Passage, Source};
@@ -34,3 +36,11 @@ pub(crate) use self::seen::{Seen, SeenTools};
 pub(crate) use self::session::Sessions;
 pub(crate) use self::shared::SharedSessions;
 pub(crate) use self::watch::Watcher;
+
+/// Whether a body is one message that would be judged, and its method: the strict reader by itself, for whoever
+/// holds it against others.
+#[must_use]
+pub fn message_method(body: &[u8]) -> Option<String> {
+    let message = rpc::Message::read(Bytes::copy_from_slice(body)).ok()?;
+    Some(message.method().to_owned())
+}

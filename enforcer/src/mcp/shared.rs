@@ -91,7 +91,7 @@ impl Turn {
         }
         let body = match self.mcp_body(&head).await {
             Ok(body) => body,
-            Err(denial) => return self.deny(&denial).await,
+            Err(denial) => return self.refuse(denials::unread(denial)).await,
         };
         let message = match Message::read(body) {
             Ok(message) => message,

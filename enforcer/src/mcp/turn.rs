@@ -63,7 +63,7 @@ impl Turn {
     async fn mcp_message(&mut self, doorway: Doorway) -> Given {
         let body = match self.mcp_body(doorway.head()).await {
             Ok(body) => body,
-            Err(denial) => return self.deny(&denial).await,
+            Err(denial) => return self.refuse(denials::unread(denial)).await,
         };
         let message = match Message::read(body) {
             Ok(message) => message,

@@ -23,6 +23,7 @@ use crate::journal;
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
 use crate::ops::{Board, ToolCounts};
+use crate::stdio::Stdio;
 
 /// Looks at every MCP server of the configuration.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub(crate) struct Watcher {
 #[derive(Debug, Default)]
 struct Known {
     /// A program's process is kept, a server over HTTP is asked anew.
-    program: Option<McpClient>,
+    program: Option<(Arc<Stdio>, McpClient)>,
     /// Tools that were recorded as withheld.
     withheld: HashMap<String, Option<[u8; 32]>>,
     /// What was written.
@@ -112,12 +113,18 @@ impl Watcher {
         let live = self.live.load_full();
         let listed = match live.mcp_client(upstream, &self.own) {
             None => return,
-            Some((client, false)) => {
+            Some((client, None)) => {
                 let listed = client.list_tools().await;
                 client.close().await;
                 listed
             }
-            Some((client, true)) => known.program.get_or_insert(client).list_tools().await,
+            Some((client, Some(stdio))) => {
+                // A reload may have put others in their place.
+                let kept = known.program.take();
+                let kept = kept.filter(|(kept, _)| Arc::ptr_eq(kept, &stdio));
+                let (_, client) = known.program.insert(kept.unwrap_or((stdio, client)));
+                client.list_tools().await
+            }
         };
         match listed {
             Ok(tools) => {

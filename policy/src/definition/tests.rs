@@ -67,6 +67,9 @@ fn the_digest_is_of_the_content_not_of_its_form() {
         tool(r#"{"name":"a","x":1.0}"#),
         tool("{ \"x\" : 1e0,\n\"n\\u0061me\":\"a\"}")
     );
+    let read = ToolDefinition::parse(r#"{"name":"a","x":[1e3,-0,2.0]}"#).unwrap();
+    let again = ToolDefinition::parse(read.canonical()).unwrap();
+    assert_eq!(read, again);
     // Every member counts, also one that nobody knows.
     for other in [
         r#"{"name":"a","x":2}"#,

@@ -110,7 +110,8 @@ fn no_tool_is_pinned_twice() {
         ],
         ..PinsFile::default()
     };
-    assert_eq!(keys(&file.to_json().unwrap()), ["pins[2]"]);
+    // Written in order: billing comes first.
+    assert_eq!(keys(&file.to_json().unwrap()), ["pins[3]"]);
     file.approve(scanned("payments", definition("refund", "three")));
     let read = PinsFile::parse(&file.to_json().unwrap()).unwrap();
     assert_eq!(read.pins.len(), 2);

@@ -22,6 +22,8 @@ pub(super) struct Resumption {
     last: Option<HeaderValue>,
     retry: Option<Duration>,
     failures: u32,
+    /// There was a stream.
+    heard: bool,
 }
 
 impl Resumption {
@@ -118,7 +120,19 @@ async fn listen_once(bridge: &Arc<Bridge>, resumption: &mut Resumption) -> bool 
             content: Content::Events(events),
             ..
         }) => events,
-        // 405: none is offered. 404: the session is over, and begins again with the next request.
+        Ok(Answer {
+            status: StatusCode::NOT_FOUND,
+            ..
+        }) => {
+            // The session is over; with a new one somebody else listens.
+            let before = bridge.session.id();
+            // One that never was heard begins again with the next request: not in a circle.
+            if before.is_some() && resumption.heard {
+                bridge.begin_again(before).await;
+            }
+            return false;
+        }
+        // 405: none is offered.
         Ok(Answer { status, .. }) if status.is_client_error() => {
             tracing::debug!(%status, "the server says nothing by itself");
             return false;
@@ -133,6 +147,7 @@ async fn listen_once(bridge: &Arc<Bridge>, resumption: &mut Resumption) -> bool 
             return true;
         }
     };
+    resumption.heard = true;
     loop {
         match events.next().await {
             Ok(Some(event)) => {

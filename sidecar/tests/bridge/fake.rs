@@ -149,9 +149,11 @@ struct Inner {
     next: AtomicU64,
     connections: AtomicU64,
     seen: mpsc::UnboundedSender<Seen>,
-    /// Of streams that ended: decision, salt, digest.
-    outcomes: Mutex<Vec<(u64, [u8; 16], [u8; 32])>>,
+    outcomes: Mutex<Vec<Outcome>>,
 }
+
+/// Of a stream that ended: decision, salt, digest.
+type Outcome = (u64, [u8; 16], [u8; 32]);
 
 struct Signers {
     good: (Credential, ResponseSigner),

@@ -10,6 +10,9 @@ use crate::program::{Program, call, folder_of, run};
 
 const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 
+/// URL, fields, status.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
+
 #[tokio::test]
 async fn only_who_knows_the_secret_and_comes_from_here_is_let_in() {
     let fake = Fake::start(|_| Reply::json(ANSWER)).await;
@@ -23,7 +26,7 @@ async fn only_who_knows_the_secret_and_comes_from_here_is_let_in() {
         format!("http://localhost:{port}"),
     );
     let evil = format!("evil.example.com:{port}");
-    let cases: [(&str, &[(&str, &str)], u16); 9] = [
+    let cases: [Case<'_>; 9] = [
         (&bridge.url, &[], 200),
         (&root, &[("authorization", &bearer)], 200),
         (&bridge.url, &[("origin", &here)], 200),

@@ -4,6 +4,7 @@
 
 mod fake;
 mod hostility;
+mod install;
 mod loopback;
 mod pki;
 mod program;

@@ -103,6 +103,12 @@ fn tables_of_all_files_and_their_pins_are_one_catalogue() {
     assert!(server.tools().iter().all(|tool| tool.pinned.is_some()));
     assert!(server.method("resources/read").is_some());
     assert!(config.mcp_catalogue.server("payments").is_none());
+    let own = Path::new("/etc/agentca/enforcer.toml");
+    let beside = |tool| config.pins_file_of(own, "tools", tool);
+    let path = |name: &str| Some(Path::new("/etc/agentca").join(name));
+    assert_eq!(beside("get"), path("enforcer.pins.json"));
+    assert_eq!(beside("charge"), path("more/other.pins.json"));
+    assert_eq!(beside("nothing"), None);
     let files: Vec<_> = config
         .catalogue_files
         .iter()
