@@ -41,7 +41,7 @@ fn the_example_tells_its_whole_story_twice() {
         row(&["revoked-01", "TLS alert", "CertificateRevoked"]);
         row(&["foreign-01", "TLS alert", "UnknownCA"]);
         row(&["TOOL", "RISK", "STATE", "WHY"]);
-        row(&["refund_order", "financial", "new"]);
+        row(&["refund_order", "financial", "added"]);
         row(&[
             "tools/list",
             "find_ticket, read_ticket, close_ticket  ",
