@@ -90,7 +90,7 @@ const REFUND: &str = r#"{"name" : "refund",  "inputSchema":{"type":"object"}, "x
 async fn pages_are_followed_and_definitions_stay_as_they_were_written() {
     let client = serve(|seen| {
         assert_eq!(seen.header("mcp-protocol-version"), Some("2026-07-28"));
-        assert_eq!(seen.header("mcp-method"), Some(seen.method()).map(str::to_owned).as_deref());
+        assert_eq!(seen.header("mcp-method"), Some(seen.method()));
         let meta = &seen.body["params"]["_meta"];
         assert_eq!(meta["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
         assert!(meta["io.modelcontextprotocol/clientCapabilities"].is_object());
