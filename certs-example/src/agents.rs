@@ -6,6 +6,7 @@ use std::time::Duration;
 pub(crate) struct Agent {
     pub(crate) name: &'static str,
     pub(crate) environment: &'static str,
+    pub(crate) scope: &'static str,
     pub(crate) trust: &'static str,
     pub(crate) lifetime: &'static str,
     pub(crate) by: Authority,
@@ -21,6 +22,8 @@ pub(crate) enum Authority {
 
 /// The agent that does everything right, until it is revoked.
 pub(crate) const GOOD: &str = "support-01";
+/// The agent that works with tools.
+pub(crate) const DESK: &str = "desk-01";
 const EXPIRED: &str = "expired-01";
 pub(crate) const REVOKED: &str = "revoked-01";
 const LOW_TRUST: &str = "low-trust-01";
@@ -31,7 +34,7 @@ const FOREIGN: &str = "foreign-01";
 pub(crate) const SHORT_LIFETIME: Duration = Duration::from_secs(2);
 
 /// Who is issued a certificate.
-pub(crate) const CAST: [Agent; 6] = [
+pub(crate) const CAST: [Agent; 7] = [
     Agent {
         name: GOOD,
         about: "a good agent",
@@ -66,11 +69,18 @@ pub(crate) const CAST: [Agent; 6] = [
         by: Authority::Foreign,
         ..MODEL
     },
+    Agent {
+        name: DESK,
+        about: "a good agent that works with tools",
+        scope: "mcp:tickets:*",
+        ..MODEL
+    },
 ];
 
 const MODEL: Agent = Agent {
     name: "",
     environment: "prod",
+    scope: "payments:read",
     trust: "L2",
     lifetime: "1h",
     by: Authority::Ours,
@@ -103,7 +113,25 @@ pub(crate) fn calls() -> [Call; 9] {
 }
 
 /// The enforcer's configuration, without the addresses.
-pub(crate) const ROUTES: &str = r#"
+pub(crate) const CONFIGURATION: &str = r#"
+environment = "prod"
+listen = "LISTEN"
+authority = "AUTHORITY"
+identity_dir = "edge-1"
+data_dir = "edge-1-data"
+stale_after = "30s"
+catalogue = ["catalogue.toml"]   # written by `agentca-enforcer scan`
+
+[[upstream]]
+name = "payments"
+url = "http://PAYMENTS"
+
+[[upstream]]
+name = "tickets"
+kind = "mcp"
+url = "http://TICKETS/mcp"
+watch = "5s"                     # how often its tools are looked at
+
 [[route]]
 upstream = "payments"
 methods = ["GET"]

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::http::request;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -75,6 +76,24 @@ impl Caller {
         path: &str,
         body: &str,
     ) -> Result<Response<Incoming>, Error> {
+        let request = Request::builder().method(method).uri(path);
+        self.send(request, body).await
+    }
+
+    /// One call with more in its head, answered whole.
+    pub(crate) async fn ask(
+        &self,
+        request: request::Builder,
+        body: &str,
+    ) -> Result<Response<Bytes>, Error> {
+        whole(self.send(request, body).await?).await
+    }
+
+    async fn send(
+        &self,
+        request: request::Builder,
+        body: &str,
+    ) -> Result<Response<Incoming>, Error> {
         let stream = TcpStream::connect(self.enforcer).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
@@ -83,9 +102,7 @@ impl Caller {
             .await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
+        let request = request
             .header(HOST, format!("localhost:{}", self.enforcer.port()))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;

@@ -1,10 +1,12 @@
 //! The whole of agentca in one command: a small PKI with good, expired, revoked, low-trust, wrong-environment and
-//! foreign agents, the authority, an enforcer and a sample upstream, and every agent calling through all of it.
+//! foreign agents, the authority, an enforcer, a sample upstream and a sample MCP server, and every agent calling
+//! through all of it.
 //!
 //! Everything it makes lies in `certs-example/out/`, credentials included, and it ends only what it started.
 
 mod agents;
 mod caller;
+mod mcp_server;
 mod place;
 mod programs;
 mod story;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Shows agentca at work: certificates, denials, a live revocation, verified logs.
+/// Shows agentca at work: certificates, denials, tools, a live revocation, verified logs.
 #[derive(Parser)]
 #[command(
     name = "certs-example",
@@ -26,7 +28,8 @@ use clap::{Parser, Subcommand};
 Examples:
   cargo run --release -p certs-example
   cargo run --release -p certs-example -- --stay
-  cargo run --release -p certs-example -- upstream"
+  cargo run --release -p certs-example -- upstream
+  cargo run --release -p certs-example -- mcp"
 )]
 struct Arguments {
     /// Leave everything running, until Ctrl-C, to go on by hand.
@@ -50,6 +53,19 @@ Example:
         #[arg(long, default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
+    /// Serve the sample MCP server and nothing else.
+    #[command(after_help = "\
+Examples:
+  cargo run --release -p certs-example -- mcp --listen 127.0.0.1:9001
+  cargo run --release -p certs-example -- mcp --release 3")]
+    Mcp {
+        /// Where to listen; the endpoint is `/mcp` there.
+        #[arg(long, default_value = "127.0.0.1:9001")]
+        listen: SocketAddr,
+        /// Which release of its tools: the second has one more, in the third one has changed.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+        release: u8,
+    },
 }
 
 #[tokio::main]
@@ -57,6 +73,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let told = match arguments.command {
         Some(Command::Upstream { listen }) => serve_upstream(listen).await,
+        Some(Command::Mcp { listen, release }) => serve_mcp(listen, release).await,
         None => tell(arguments.out, arguments.stay).await,
     };
     match told {
@@ -79,6 +96,18 @@ async fn serve_upstream(listen: SocketAddr) -> Result<(), Error> {
     );
     tokio::select! {
         () = upstream.serve() => Ok(()),
+        stopped = programs::asked_to_stop() => stopped,
+    }
+}
+
+async fn serve_mcp(listen: SocketAddr, release: u8) -> Result<(), Error> {
+    let server = mcp_server::McpServer::bind(listen, release).await?;
+    println!(
+        "sample MCP server, release {release}, on http://{}/mcp (Ctrl-C ends it)",
+        server.address()
+    );
+    tokio::select! {
+        () = server.serve() => Ok(()),
         stopped = programs::asked_to_stop() => stopped,
     }
 }

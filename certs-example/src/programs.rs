@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
@@ -28,9 +29,7 @@ struct Running {
 
 /// What a command said.
 pub(crate) struct Said {
-    pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 impl Stage {
@@ -52,7 +51,7 @@ impl Stage {
                 return Err(format!("the build of the programs failed: {built}").into());
             }
         }
-        for program in ["agentca", "agentca-enforcer"] {
+        for program in ["agentca", "agentca-enforcer", "agentca-sidecar"] {
             if !programs.join(program).is_file() {
                 return Err(format!(
                     "there is no `{program}` in {}: run `cargo build --release --bins`",
@@ -90,31 +89,44 @@ impl Stage {
         command
     }
 
-    /// Runs `agentca` to its end, with any result.
-    pub(crate) async fn ask(&self, arguments: &[&str]) -> Result<Said, Error> {
-        let output = self.command("agentca", arguments).output().await?;
-        Ok(Said {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout)
-                .trim_end()
-                .to_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr)
-                .trim_end()
-                .to_owned(),
-        })
-    }
-
     /// Runs `agentca` to its end, which has to be a good one.
     pub(crate) async fn agentca(&self, arguments: &[&str]) -> Result<Said, Error> {
-        let said = self.ask(arguments).await?;
-        if said.status.success() {
-            return Ok(said);
+        self.ask("agentca", arguments, "").await
+    }
+
+    /// Runs `agentca-enforcer` to its end, which has to be a good one.
+    pub(crate) async fn enforcer(&self, arguments: &[&str]) -> Result<Said, Error> {
+        self.ask("agentca-enforcer", arguments, "").await
+    }
+
+    /// Runs a program that reads `input` to its end, which has to be a good one.
+    pub(crate) async fn ask(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<Said, Error> {
+        let mut command = self.command(program, arguments);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        let output = child.wait_with_output().await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if output.status.success() {
+            return Ok(Said {
+                stdout: text(&output.stdout),
+            });
         }
         Err(format!(
-            "`agentca {}` ended with {}: {}",
+            "`{program} {}` ended with {}: {}",
             arguments.join(" "),
-            said.status,
-            said.stderr
+            output.status,
+            text(&output.stderr)
         )
         .into())
     }

@@ -20,6 +20,20 @@ impl Problem {
         serde_json::from_slice(body).unwrap_or_default()
     }
 
+    /// Reads a body that may be a denial in MCP's own form: a JSON-RPC error that names the rule.
+    pub(crate) fn in_error(body: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Message {
+            error: Error,
+        }
+        #[derive(Default, Deserialize)]
+        struct Error {
+            data: Problem,
+        }
+        let message: Message = serde_json::from_slice(body).unwrap_or_default();
+        message.error.data
+    }
+
     /// What happened, in one sentence.
     pub(crate) fn sentence(&self, status: StatusCode) -> String {
         let what = match (&self.rule, &self.title) {
@@ -49,4 +63,23 @@ pub(crate) fn write(status: StatusCode, kind: &str, detail: &str) -> String {
         "detail": detail,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_is_found_in_an_error() {
+        let denial = br#"{"jsonrpc":"2.0","id":1,"error":{"code":-31403,"message":"No","data":{"type":"urn:agentca:denied:scope","rule":"scope","detail":"d"}}}"#;
+        let told = Problem::in_error(denial).sentence(StatusCode::OK);
+        assert_eq!(told, "denied by the rule `scope`: d");
+        for other in [
+            &br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}"#[..],
+            br#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"","data":7}}"#,
+            br#"{"jsonrpc":"2.0","id":1,"result":{"rule":"scope"}}"#,
+        ] {
+            assert!(Problem::in_error(other).rule.is_none());
+        }
+    }
 }

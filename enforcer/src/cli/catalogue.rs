@@ -133,15 +133,16 @@ risk or permissions, as the new definition suggests them, stands first.";
 const APPROVE_EXAMPLES: &str = "\
 Example:
   agentca-enforcer catalogue approve payments:refund --config enforcer.toml \\
-      --reason \"looked at with its maker\" --person ~/.config/agentca/admin
+      --reason \"looked at with its maker\"
 
-The person needs the role admin or responder. The pin and the signed statement are written to the
+It is signed as the person whose credential `agentca` uses by default, or whose folder `--person` names;
+they need the role admin or responder. The pin and the signed statement are written to the
 pins file; a running enforcer takes it up at once.";
 
 const REJECT_EXAMPLES: &str = "\
 Example:
   agentca-enforcer catalogue reject payments:refund --config enforcer.toml \\
-      --reason \"it asks for card numbers now\" --person ~/.config/agentca/admin";
+      --reason \"it asks for card numbers now\"";
 
 const ASSESS_EXAMPLES: &str = "\
 Example:

@@ -35,6 +35,9 @@ pub enum PersonError {
     /// An encrypted key.
     #[error("the key {} is encrypted, give the file with its passphrase with `--passphrase-file`", .0.display())]
     Locked(PathBuf),
+    /// There is no default one.
+    #[error("`--person` is not given, and there is no default credential in {}", .0.display())]
+    NoDefault(PathBuf),
     /// The passphrase.
     #[error("the passphrase file {}: {message}", path.display())]
     Passphrase {
@@ -46,6 +49,30 @@ pub enum PersonError {
 }
 
 impl Person {
+    /// The folder of whoever uses this machine: the one that `agentca` uses by default.
+    ///
+    /// # Errors
+    /// [`PersonError::NoDefault`].
+    pub fn default_folder() -> Result<PathBuf, PersonError> {
+        let absolute = |name| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let config = absolute("XDG_CONFIG_HOME")
+            .or_else(|| Some(absolute("HOME")?.join(".config")))
+            .unwrap_or_default()
+            .join("agentca");
+        let name = fs::read_to_string(config.join("default")).unwrap_or_default();
+        let name = name.trim_end_matches('\n');
+        let is_name = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_name {
+            Ok(config.join(name))
+        } else {
+            Err(PersonError::NoDefault(config))
+        }
+    }
+
     /// Reads a folder; whose certificate counts is judged by whoever reads the statement.
     ///
     /// # Errors

@@ -72,7 +72,14 @@ fn judge(answer: &Answer, message: &Message) -> Result<&'static str, Failure> {
         Content::Whole(body) => body,
         Content::Events(_) => return Ok("answers with a stream"),
     };
-    let problem = Problem::read(body);
+    let problem = match Problem::read(body) {
+        Problem {
+            rule: None,
+            title: None,
+            ..
+        } => Problem::in_error(body),
+        problem => problem,
+    };
     if problem.rule.is_some() || problem.title.is_some() {
         let said = problem.sentence(*status);
         let advice = problem.rule.as_deref().and_then(mend);

@@ -40,6 +40,27 @@ fn the_example_tells_its_whole_story_twice() {
         row(&["expired-01", "TLS alert", "CertificateExpired"]);
         row(&["revoked-01", "TLS alert", "CertificateRevoked"]);
         row(&["foreign-01", "TLS alert", "UnknownCA"]);
+        row(&["TOOL", "RISK", "STATE", "WHY"]);
+        row(&["refund_order", "financial", "added"]);
+        row(&[
+            "tools/list",
+            "find_ticket, read_ticket, close_ticket  ",
+            "edge-1 #",
+        ]);
+        row(&["tools/call read_ticket", "ticket 7, open", "edge-1 #"]);
+        row(&["tools/call refund_order", "isError", "trust", "edge-1 #"]);
+        row(&["tools/call export_customers", "isError", "not-in-catalogue"]);
+        row(&["tools/list", "find_ticket, close_ticket  ", "edge-1 #"]);
+        row(&[
+            "tools/call read_ticket",
+            "isError",
+            "tool-changed",
+            "edge-1 #",
+        ]);
+        row(&["tickets:read_ticket  changed"]);
+        row(&["!! the suggested permissions rise"]);
+        row(&["approved tickets:read_ticket sha256:", "person/admin"]);
+        row(&["tools/list: find_ticket, read_ticket, close_ticket"]);
         row(&[
             "revoked spiffe://example.org/prod/agent/support-01",
             "record",

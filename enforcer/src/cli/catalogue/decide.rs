@@ -26,9 +26,10 @@ pub(in crate::cli) struct DecisionArgs {
     /// Why; it is signed and recorded
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// The folder of who decides, that `agentca init` or `agentca person add` wrote
+    /// The folder of who decides, that `agentca init` or `agentca person add` wrote [default: the one
+    /// that `agentca` uses]
     #[arg(long, value_name = "DIR", env = "AGENTCA_CREDENTIALS")]
-    person: PathBuf,
+    person: Option<PathBuf>,
     /// The file whose first line is the passphrase of the person's key
     #[arg(long, value_name = "FILE", env = "AGENTCA_PASSPHRASE_FILE")]
     passphrase_file: Option<PathBuf>,
@@ -110,8 +111,12 @@ impl Decided {
         let name = opened.find(&arguments.tool)?;
         let file = opened.pins_of(&name)?;
         let definition = seen(&opened, &name, arguments.digest.as_deref())?;
-        let person = Person::load(&arguments.person, arguments.passphrase_file.as_deref())
-            .map_err(Failure::usage)?;
+        let folder = match &arguments.person {
+            Some(folder) => folder.clone(),
+            None => Person::default_folder().map_err(Failure::usage)?,
+        };
+        let person =
+            Person::load(&folder, arguments.passphrase_file.as_deref()).map_err(Failure::usage)?;
         let digest = definition.digest();
         let subject = Subject {
             upstream: &name.upstream,
