@@ -202,6 +202,13 @@ pub fn upstream(name: &str, server: &Server, settings: &str) -> String {
     format!("\n[[upstream]]\nname = \"{name}\"\nkind = \"mcp\"\nurl = \"{url}\"\n{settings}\n")
 }
 
+/// Three steps were told in their order. The TypeScript SDK forgets the last when the answer is on its heels: what it
+/// gives to the program in between is its own affair, the streams themselves are looked at elsewhere.
+pub fn must_have_followed(progress: &serde_json::Value) {
+    let (all, most) = (serde_json::json!([1, 2, 3]), serde_json::json!([1, 2]));
+    assert!(*progress == all || *progress == most, "{progress}");
+}
+
 /// The same for a server over standard input and output.
 pub fn program_upstream(name: &str, words: &[String], settings: &str) -> String {
     format!("\n[[upstream]]\nname = \"{name}\"\nkind = \"mcp\"\ncommand = {words:?}\n{settings}\n")

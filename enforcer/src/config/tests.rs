@@ -463,8 +463,16 @@ mod example {
         collect_keys("", &all, &mut places);
         assert!(places.len() >= 10, "{places:?}");
         for (place, written) in places {
+            let known = known_keys(&place);
+            if ONE_OF_SEVERAL.contains(&&*place) {
+                // Of some that exclude each other one stands there; the lines above name the rest.
+                for key in known {
+                    assert!(EXAMPLE.contains(&format!("`{key}")), "{place}.{key}");
+                }
+                continue;
+            }
             let written: Vec<&str> = written.iter().map(String::as_str).collect();
-            assert_eq!(sorted(&written), known_keys(&place), "{place}");
+            assert_eq!(sorted(&written), known, "{place}");
         }
         let mut before = "";
         for line in EXAMPLE.lines() {
@@ -477,6 +485,8 @@ mod example {
     }
 
     /// The keys of every kind of table, over all tables of the kind.
+    const ONE_OF_SEVERAL: [&str; 2] = ["upstream.tls", "upstream.credentials"];
+
     fn collect_keys(
         place: &str,
         table: &Table,

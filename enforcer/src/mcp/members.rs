@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(members.raw("list"), Some("[1, 2]"));
         assert_eq!(members.members("inner").unwrap().raw("a"), Some("null"));
         assert!(members.members("list").is_none() && members.text("list").is_none());
-        assert_eq!(place(text, members.raw("list").unwrap()), Some(31..37));
+        assert_eq!(place(text, members.raw("list").unwrap()), Some(28..34));
         assert_eq!(place(text, "list"), None);
         assert!(Members::of("[1]").is_none());
     }

@@ -51,7 +51,7 @@ fn the_official_sdks_use_the_bank() {
                     saw["balance"]["text"], "the balance of 7 is 12.50",
                     "{said}"
                 );
-                assert_eq!(saw["progress"].as_array().unwrap().len(), 3, "{said}");
+                mcp::must_have_followed(&saw["progress"]);
                 assert_eq!(
                     saw["denied"]["isError"], false,
                     "nobody denies here: {said}"

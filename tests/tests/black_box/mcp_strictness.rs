@@ -180,7 +180,7 @@ fn a_body_with_two_readings_is_refused() {
         (
             "a list of params",
             r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":["echo"]}"#.to_owned(),
-            NO_REQUEST,
+            WRONG_PARAMS,
         ),
         (
             "a list of arguments",
