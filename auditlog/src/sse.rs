@@ -121,6 +121,12 @@ impl EventReader {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// How much is held of what came, in bytes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.buffer.capacity() + self.length
+    }
+
     /// The next event that came whole.
     ///
     /// # Errors

@@ -12,7 +12,6 @@ pub mod credentials;
 pub mod floor;
 pub mod journal;
 pub mod live;
-pub mod mcp;
 pub mod mcp_client;
 pub mod ops;
 pub mod run;
@@ -37,6 +36,7 @@ mod handshake_log;
 mod head;
 mod head_scan;
 mod listener;
+mod mcp;
 mod outcomes;
 mod outflow;
 mod peer;
@@ -54,6 +54,8 @@ mod upstream;
 mod well_known;
 mod witness;
 mod worker;
+
+pub use mcp::message_method;
 
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,6 @@
 //! What operators see: `/metrics`, `/healthz` and `/readyz`, on a port of their own.
 //!
-//! Serving threads count into places that only they write ([`counters`]); a scrape adds them up, on the
+//! Serving threads count into places that only they write (`counters`); a scrape adds them up, on the
 //! control plane's runtime. No agent is ever named, and every label's values come from the configuration or from a
 //! list in the source.
 

@@ -103,6 +103,14 @@ pub(crate) struct Reserved {
 }
 
 impl Reserved {
+    /// As [`grow`](Self::grow), up to `bytes` in all; what was taken before stays.
+    pub(crate) fn reach(&mut self, bytes: usize, most: usize) -> bool {
+        match bytes.checked_sub(self.bytes) {
+            None | Some(0) => true,
+            Some(more) => self.grow(more, most),
+        }
+    }
+
     /// Takes `bytes` more, when all agents together stay within `most` and this one within half of it.
     pub(crate) fn grow(&mut self, bytes: usize, most: usize) -> bool {
         if !take(&self.share.buffered, bytes, most / 2) {

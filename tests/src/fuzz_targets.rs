@@ -278,7 +278,7 @@ fn measure(tree: &Value) -> (usize, usize) {
 
 /// What the strict reader takes has one reading for any other, and says the same in it.
 pub fn rpc(data: &[u8]) {
-    let Some(method) = agentca_enforcer::mcp::message_method(data) else {
+    let Some(method) = agentca_enforcer::message_method(data) else {
         return;
     };
     let tree: Value = serde_json::from_slice(data).expect("what was read is JSON");

@@ -232,7 +232,7 @@ fn good_seeds_are_accepted() {
         assert_eq!(check_json(&bytes, limits), Ok(()), "{seed}");
     }
     for (seed, bytes) in seeds("rpc") {
-        let read = agentca_enforcer::mcp::message_method(&bytes).is_some();
+        let read = agentca_enforcer::message_method(&bytes).is_some();
         assert_eq!(read, seed.starts_with("good"), "{seed}");
     }
     for (seed, bytes) in seeds("sse") {

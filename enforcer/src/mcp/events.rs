@@ -21,6 +21,7 @@ use crate::live::Live;
 use crate::outflow::Piece;
 use crate::record::{Ended, Ledger};
 use crate::session::{Running, Session};
+use crate::shares::Reserved;
 use crate::stream::Broken;
 use crate::timers::Timer;
 use crate::upstream::Link;
@@ -67,6 +68,9 @@ pub(crate) struct HttpEvents {
     pub(crate) link: Link,
     pub(crate) body: Incoming,
     pub(crate) reader: EventReader,
+    /// For the longest event so far, within what is held for all calls.
+    pub(crate) room: Reserved,
+    pub(crate) in_all: usize,
 }
 
 /// Messages of a program, one after the other.
@@ -175,6 +179,10 @@ impl HttpEvents {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.reader.push(&data);
+                        if !self.room.reach(self.reader.held(), self.in_all) {
+                            let full = "too much of other calls is held right now";
+                            return Poll::Ready(Some(Err(full)));
+                        }
                     }
                 }
                 Some(Err(_)) => return Poll::Ready(Some(Err("the server broke off"))),

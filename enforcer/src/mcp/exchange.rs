@@ -268,7 +268,13 @@ impl Turn {
         let succeeds = arrived.status.is_success();
         if succeeds && media.as_deref() == Some(EVENT_STREAM) {
             let reader = EventReader::new(most);
-            let source = Source::Http(Box::new(HttpEvents { link, body, reader }));
+            let source = Source::Http(Box::new(HttpEvents {
+                link,
+                body,
+                reader,
+                room: self.session.reserve(),
+                in_all: self.live.config().limits.buffered_max,
+            }));
             return self.mcp_events(arrived, source, exchange, waiting).await;
         }
         let (bytes, room) = self

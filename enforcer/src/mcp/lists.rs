@@ -140,10 +140,9 @@ impl ToolJudge {
         if page.noted.swap(changes, Ordering::AcqRel) == changes {
             return;
         }
-        let digests = page
-            .tools
-            .iter()
-            .filter_map(|tool| Some((&*tool.name, tool.digest?)));
+        // What the catalogue does not have is never judged: a server can't make us remember it.
+        let known = page.tools.iter().filter(|tool| tool.tool.is_some());
+        let digests = known.filter_map(|tool| Some((&*tool.name, tool.digest?)));
         if self.seen.note(digests) {
             page.noted.store(self.seen.changes(), Ordering::Release);
         }
@@ -246,6 +245,11 @@ impl Pages {
         kept.retain(|kept| kept.hash != page.hash);
         kept.insert(0, Arc::clone(&page));
         kept.truncate(KEPT);
+        let mut bytes = 0_usize;
+        kept.retain(|page| {
+            bytes = bytes.saturating_add(page.text.len());
+            bytes <= KEPT_BYTES
+        });
         Ok(page)
     }
 }
@@ -271,4 +275,6 @@ fn floor(text: &str, most: usize) -> usize {
 const HEAD: usize = 1024;
 /// Pages kept of one server.
 const KEPT: usize = 16;
+/// Their texts together.
+const KEPT_BYTES: usize = 16 << 20;
 const UNREADABLE: &str = "the server's list cannot be read";

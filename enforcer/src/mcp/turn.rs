@@ -131,6 +131,11 @@ impl Turn {
         };
         prepare(&mut doorway, &conversation);
         let head = doorway.head();
+        if head.headers.contains_key(LAST_EVENT_ID) && conversation.session.is_none() {
+            // Without a session a server tells clients apart by nothing but us.
+            let detail = "Last-Event-ID resumes a stream of a session, and there is none";
+            return self.deny(&Denial::new(Rule::Malformed, detail)).await;
+        }
         let (name, resumed) = match head.method {
             Method::GET => ("events", head.headers.contains_key(LAST_EVENT_ID)),
             _ => ("end", false),
@@ -388,6 +393,7 @@ fn settle(told: Option<Revision>, session: Option<Opened>) -> Result<Conversatio
 /// Leaves of the head what the server is to see: its own session id, and of what repeats the body
 /// only what was held against it.
 pub(super) fn prepare(doorway: &mut Doorway, conversation: &Conversation) {
+    let is_post = doorway.head().method == Method::POST;
     let headers = &mut doorway.head_mut().headers;
     for name in [header::ACCEPT_ENCODING, header::ORIGIN] {
         headers.remove(name);
@@ -399,6 +405,9 @@ pub(super) fn prepare(doorway: &mut Doorway, conversation: &Conversation) {
     if modern {
         headers.remove(LAST_EVENT_ID);
         return;
+    }
+    if is_post {
+        headers.remove(LAST_EVENT_ID);
     }
     let repeated: Vec<_> = headers
         .keys()
