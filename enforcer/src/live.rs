@@ -140,6 +140,14 @@ impl Live {
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         self.seen = Arc::clone(&before.seen);
+        for upstream in &self.config.upstreams {
+            let known = before.config.upstreams.iter();
+            let mut known = known.filter(|known| known.name == upstream.name);
+            if known.any(|known| known.transport != upstream.transport) {
+                // Another server: nothing that was seen of the one before is true of it.
+                self.seen.of(&upstream.name).forget();
+            }
+        }
         self.shared = Arc::clone(&before.shared);
         for (name, upstream) in &mut self.mcp {
             let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))

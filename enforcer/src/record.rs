@@ -142,6 +142,7 @@ impl Ledger {
 
     /// What of the catalogue it is.
     pub(crate) fn on_match(&mut self, matched: Matched) {
+        self.scope = None;
         self.call = CallName::Matched(matched);
     }
 
@@ -471,6 +472,7 @@ impl Ledger {
             CallName::Matched(Matched::Tool {
                 unverified: true, ..
             }) => "scope-unverified",
+            CallName::Matched(Matched::Tool { excepted: true, .. }) => "scope-excepted",
             CallName::Matched(_) | CallName::Unknown => "scope",
         }
     }

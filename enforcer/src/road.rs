@@ -59,6 +59,8 @@ pub(crate) enum Matched {
         tool: Arc<Tool>,
         /// Only in `dev`.
         unverified: bool,
+        /// Without an exception it would be denied.
+        excepted: bool,
         /// By the assessments that count now.
         tier: Option<Tier>,
     },

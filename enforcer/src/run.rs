@@ -260,6 +260,7 @@ impl Enforcer {
             own: credentials.id().clone(),
             board: Arc::clone(&self.board),
             dir: config.data_dir.join("tools"),
+            first: std::sync::Mutex::default(),
         })
     }
 

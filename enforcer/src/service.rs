@@ -92,15 +92,15 @@ async fn answer(
         // Rare, and not worth its room in every request.
         Box::pin(waiting).await;
     }
+    let registry = &turn.session.worker.shared.registry;
+    let peer = &turn.session.peer;
+    let known = peer.standing();
+    turn.ledger.judged_at(known.status_number);
     let most = turn.live.config().limits.max_agent_calls;
     if !turn.ledger.takes_a_place(most) {
         let detail = "as many calls of this agent as may run at one time do: wait for one to end";
         return turn.deny(&Denial::new(Rule::Concurrency, detail)).await;
     }
-    let registry = &turn.session.worker.shared.registry;
-    let peer = &turn.session.peer;
-    let known = peer.standing();
-    turn.ledger.judged_at(known.status_number);
     match authorise(registry, &turn.live, (peer, known), head) {
         Ok(Cleared::Call(permit)) => turn.call(permit).await,
         Ok(Cleared::WellKnown(document)) => turn.well_known(document).await,

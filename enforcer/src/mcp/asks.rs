@@ -92,6 +92,7 @@ fn tool(
         Ok(standing) => Ok(Matched::Tool {
             tool: Arc::clone(tool),
             unverified: standing.unverified(),
+            excepted: standing.exception().is_some(),
             tier: standing.tier(),
         }),
         Err(refusal) => Err(Refusal {
@@ -99,6 +100,7 @@ fn tool(
             matched: Some(Matched::Tool {
                 tool: Arc::clone(tool),
                 unverified: false,
+                excepted: false,
                 tier: None,
             }),
         }),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agentca_policy::{McpServer, NormalPath};
 use http::Uri;
 
-use crate::config::McpOptions;
+use crate::config::{DenyAs, McpOptions};
 use crate::head::Head;
 use crate::live::Live;
 use crate::road::Destination;
@@ -29,7 +29,7 @@ pub(crate) enum Entrance {
 }
 
 /// An endpoint that was found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Found {
     upstream: Arc<str>,
     options: McpOptions,
@@ -85,6 +85,11 @@ impl Doorway {
 }
 
 impl Found {
+    /// How a denial is told there.
+    pub(crate) fn deny_as(&self) -> DenyAs {
+        self.options.deny_as
+    }
+
     /// With what asked for it.
     pub(crate) fn with(self, live: &Live, head: Head) -> Doorway {
         let server = live.config().mcp_catalogue.server(&self.upstream);

@@ -250,6 +250,9 @@ impl EventBody {
                     }
                 }
                 Poll::Ready(Some(Err(why))) => return self.broken(why),
+                Poll::Ready(None) if self.passage.expected.must_answer() => {
+                    return self.broken("the server ended without an answer");
+                }
                 Poll::Ready(None) => self.ended_by_upstream(),
                 Poll::Pending => {
                     ready!(self.timer.poll(cx));

@@ -93,6 +93,11 @@ impl Turn {
             Answer::Events(source) => {
                 let seen = self.live.seen_tools().of(&upstream);
                 let head = (status, headers);
+                // Who only listens may hear nothing for long.
+                let listens = exchange
+                    .message
+                    .is_none_or(|message| message.method() == "subscriptions/listen");
+                let pause = if listens { LISTENING } else { pause };
                 self.events((*source, exchange.expected, seen), head, pause)
                     .await
             }
@@ -172,7 +177,7 @@ impl Turn {
     async fn through_pipes(
         &mut self,
         permit: &Permit,
-        stdio: &Stdio,
+        stdio: &Arc<Stdio>,
         exchange: &mut Exchange<'_>,
         waiting: (&Timer, Duration),
     ) -> Result<Arrived, ForwardFailure> {
@@ -183,29 +188,43 @@ impl Turn {
             session: session.map(|session| session.id.as_str()),
             fresh: self.session.worker.random(),
         };
+        let number = self.session.peer.standing().status_number;
+        let gone = |error| match error {
+            ProgramError::NoSession => {
+                let denial = Denial::new(Rule::Session, error.to_string());
+                ForwardFailure::Denied(denial, number)
+            }
+            ProgramError::Process(error) => UpstreamError::Program(error).into(),
+        };
+        let begins = exchange
+            .message
+            .is_some_and(|message| message.method() == "initialize" && message.id().is_some());
+        let (timer, pause) = waiting;
+        timer.restart(pause);
+        let watch = self.session.peer.watch();
+        let reaching = program::reach(stdio, &speaker, begins, watch);
+        let reached = timer.limit(reaching).await.map_err(UpstreamError::from)?;
+        let reached = reached.map_err(gone)?;
         let known = self.session.peer.standing();
         let registry = &self.session.worker.shared.registry;
         let valid = permit
             .recheck()
             .still_valid(registry, &self.session, known)
             .map_err(|denial| ForwardFailure::Denied(denial, known.status_number))?;
-        let gone = |error| match error {
-            ProgramError::NoSession => {
-                let denial = Denial::new(Rule::Session, error.to_string());
-                ForwardFailure::Denied(denial, known.status_number)
-            }
-            ProgramError::Process(error) => UpstreamError::Program(error).into(),
-        };
         let mut arrived = Arrived {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             answer: Answer::nothing(self.session.reserve()),
         };
         let sent = match exchange.message {
-            Some(message) => program::send(stdio, &speaker, message, valid).await,
-            None if self.asked.method == Method::GET => program::listen(stdio, &speaker, valid)
-                .await
-                .map(|messages| Sent::Answers(messages, None)),
+            Some(message) => {
+                let sending = program::send(reached, message, valid);
+                timer.limit(sending).await.map_err(UpstreamError::from)?
+            }
+            None if self.asked.method == Method::GET => {
+                let messages = program::listen(reached.0, valid);
+                Ok(Sent::Answers(messages, None))
+            }
             None => program::end(stdio, &speaker).map(|()| Sent::Ended),
         };
         match sent.map_err(gone)? {
@@ -334,7 +353,13 @@ impl Turn {
                 let media = HeaderValue::from_static(JSON);
                 arrived.headers.insert(header::CONTENT_TYPE, media);
                 let bytes = Bytes::copy_from_slice(data.as_bytes());
-                arrived.answer = Answer::of(bytes, told, self.session.reserve());
+                let mut room = self.session.reserve();
+                if !room.grow(bytes.len(), self.live.config().limits.buffered_max) {
+                    return Err(UpstreamError::Unusable(
+                        "too much of other calls is held right now",
+                    ));
+                }
+                arrived.answer = Answer::of(bytes, told, room);
                 return Ok(());
             }
         }
@@ -444,6 +469,8 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(media.trim().to_ascii_lowercase())
 }
 
+/// The longest that nothing may happen on a stream that answers no call.
+const LISTENING: Duration = Duration::from_secs(86_400);
 const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 const SAYS_IT_FAILED: &str = "the server says that it failed";

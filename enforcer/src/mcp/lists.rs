@@ -82,6 +82,12 @@ impl Filter {
             .all(|name| matches!(name, "jsonrpc" | "id" | "result"));
         let right = names && members.raw("id") == Some(id) && members.text("jsonrpc")? == "2.0";
         let result = members.members("result").filter(|_| right)?;
+        if result
+            .disguised(&["tools", "cacheScope", "resultType"])
+            .is_some()
+        {
+            return None;
+        }
         let list = result.raw("tools")?;
         if place(&around, list)? != (start..start + 2) {
             return None;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::events::Messages;
 use super::rpc::{Kind, Message};
 use crate::road::StillValid;
+use crate::status::Watch;
 use crate::stdio::{Exchange, Process, ProcessKey, RpcRequest, Stdio, StdioError};
 
 /// What came of a message.
@@ -47,19 +48,39 @@ pub(super) enum ProgramError {
     Process(#[from] StdioError),
 }
 
-/// Hands a message to the program of whoever was found valid.
-pub(super) async fn send(
-    stdio: &Stdio,
+/// The program that a message goes to, and the session that it begins. It ends with its agent's rights, whether or
+/// not a connection is open then.
+pub(super) async fn reach(
+    stdio: &Arc<Stdio>,
     speaker: &Speaker<'_>,
+    begins: bool,
+    watch: &Watch,
+) -> Result<(Process, Option<Arc<str>>), ProgramError> {
+    let fresh: Option<Arc<str>> = begins.then(|| Arc::from(hex(&speaker.fresh)));
+    let key = key(speaker.agent, fresh.as_deref().or(speaker.session));
+    if let Some(process) = stdio.running(&key) {
+        return Ok((process, fresh));
+    }
+    if speaker.session.is_some() && !begins {
+        return Err(ProgramError::NoSession);
+    }
+    let process = stdio.process(key.clone()).await?;
+    let (watch, ends, stdio) = (watch.again(), process.clone(), Arc::clone(stdio));
+    tokio::spawn(async move {
+        tokio::select! {
+            () = watch.cancelled() => stdio.end(&key),
+            () = ends.gone() => {}
+        }
+    });
+    Ok((process, fresh))
+}
+
+/// Hands a message to a program, for whom was found valid right before.
+pub(super) async fn send(
+    (process, fresh): (Process, Option<Arc<str>>),
     message: &Message,
     _valid: StillValid<'_>,
 ) -> Result<Sent, ProgramError> {
-    let begins = message.method() == "initialize" && message.id().is_some();
-    let fresh = begins.then(|| Arc::from(hex(&speaker.fresh)));
-    let process = match &fresh {
-        Some(session) => stdio.process(key(speaker.agent, Some(session))).await?,
-        None => process(stdio, speaker).await?,
-    };
     let bytes = message.bytes().clone();
     match message.kind() {
         Kind::Request(request) => {
@@ -83,13 +104,8 @@ pub(super) async fn send(
 }
 
 /// What a session's program says by itself.
-pub(super) async fn listen(
-    stdio: &Stdio,
-    speaker: &Speaker<'_>,
-    _valid: StillValid<'_>,
-) -> Result<Box<dyn Messages>, ProgramError> {
-    let process = process(stdio, speaker).await?;
-    Ok(Box::new(Said::of(process)))
+pub(super) fn listen(process: Process, _valid: StillValid<'_>) -> Box<dyn Messages> {
+    Box::new(Said::of(process))
 }
 
 /// Ends a session's program.
@@ -98,15 +114,6 @@ pub(super) fn end(stdio: &Stdio, speaker: &Speaker<'_>) -> Result<(), ProgramErr
     stdio.running(&key).ok_or(ProgramError::NoSession)?;
     stdio.end(&key);
     Ok(())
-}
-
-/// A session's must be running: another would know nothing of it.
-async fn process(stdio: &Stdio, speaker: &Speaker<'_>) -> Result<Process, ProgramError> {
-    let key = key(speaker.agent, speaker.session);
-    match speaker.session {
-        Some(_) => stdio.running(&key).ok_or(ProgramError::NoSession),
-        None => Ok(stdio.process(key).await?),
-    }
 }
 
 fn key(agent: &str, session: Option<&str>) -> ProcessKey {
@@ -187,5 +194,7 @@ fn text(message: Result<Bytes, StdioError>) -> Result<String, &'static str> {
         StdioError::TooSlow => "the client does not take what the server sends",
         _ => "the server's process was ended",
     })?;
-    String::from_utf8(bytes.into()).map_err(|_| "the server's message is not UTF-8")
+    let text = String::from_utf8(bytes.into()).map_err(|_| "the server's message is not UTF-8")?;
+    // Within JSON's strings there is none: elsewhere it would end a line of the stream.
+    Ok(text.replace('\r', " "))
 }

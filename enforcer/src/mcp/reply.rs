@@ -36,7 +36,7 @@ pub(crate) enum Answer {
     /// Of `server/discover`: likewise.
     Discover,
     /// Of a request that is not known, on a stream that was resumed: every list is filtered.
-    Resumed(Filter),
+    Resumed(Vec<Filter>),
 }
 
 /// A message of a server that may be passed on.
@@ -55,12 +55,17 @@ pub(crate) struct ServerMessage {
 }
 
 impl Expected {
+    /// Whether an end without the answer is none: where there are no sessions nothing is resumed.
+    pub(crate) fn must_answer(&self) -> bool {
+        self.id.is_some() && !self.server_asks
+    }
+
     /// Reads one message.
     ///
     /// # Errors
     /// Why it is not passed on, and with it the rest of what the server says.
     pub(crate) fn read(&mut self, text: &str) -> Result<ServerMessage, &'static str> {
-        if let Answer::List(filter) | Answer::Resumed(filter) = &mut self.kind
+        if let Answer::List(filter) = &mut self.kind
             && let Some(id) = &self.id
             && let Some(filtered) = filter.known(text, id)
         {
@@ -131,6 +136,9 @@ impl Expected {
 
     fn result(&mut self, text: &str, result: &str) -> Result<ServerMessage, &'static str> {
         let members = Members::of(result).ok_or("the server's result cannot be read")?;
+        if members.disguised(RESULT).is_some() {
+            return Err("the server's result has members that could be taken for others");
+        }
         if let (Some(seal), Some(state)) = (&self.states, members.raw("requestState")) {
             return unfinished(text, state, seal);
         }
@@ -144,7 +152,21 @@ impl Expected {
                 };
                 Ok(answer(None, failed))
             }
-            Answer::List(filter) | Answer::Resumed(filter) => {
+            Answer::List(filter) => {
+                if members.raw(filter.member).is_none() {
+                    return Err("the server's list is not there");
+                }
+                let Filtered(changed) = filter.apply(text, &members)?;
+                Ok(answer(changed, false))
+            }
+            Answer::Resumed(filters) => {
+                // Of which request it is the answer nobody knows any more: whatever list it is.
+                let Some(filter) = filters
+                    .iter_mut()
+                    .find(|filter| members.raw(filter.member).is_some())
+                else {
+                    return Ok(answer(None, false));
+                };
                 let Filtered(changed) = filter.apply(text, &members)?;
                 Ok(answer(changed, false))
             }
@@ -222,6 +244,19 @@ fn is_error(raw: &str) -> bool {
     })
 }
 
+/// Members of results by which something is decided here.
+const RESULT: &[&str] = &[
+    "tools",
+    "prompts",
+    "resources",
+    "resourceTemplates",
+    "isError",
+    "requestState",
+    "resultType",
+    "cacheScope",
+    "protocolVersion",
+    "supportedVersions",
+];
 const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
 
 #[cfg(test)]
@@ -253,6 +288,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","result":{}}"#,
             r#"{"jsonrpc":"2.0","id":7,"result":{},"Result":{}}"#,
             r#"{"jsonrpc":"2.0","id":7,"result":{"a":1,"a":2}}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[],"Tools":[]}}"#,
             r#"{"jsonrpc":"2.0","id":7,"error":{"code":"1","message":""}}"#,
             r#"{"id":7,"result":{}}"#,
             r#"[{"jsonrpc":"2.0","id":7,"result":{}}]"#,

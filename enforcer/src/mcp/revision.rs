@@ -111,16 +111,16 @@ pub(crate) fn of_head(headers: &HeaderMap) -> Result<Option<Revision>, HeadRefus
 /// the same.
 pub(crate) fn parameters<'a>(
     headers: &HeaderMap,
-    declared: impl Iterator<Item = (&'a str, Option<String>)>,
+    declared: impl Iterator<Item = (&'a str, bool, Option<String>)>,
 ) -> Result<(), HeadRefusal> {
-    for (name, value) in declared {
+    for (name, is_number, value) in declared {
         let field_name = format!("mcp-param-{}", name.to_ascii_lowercase());
         let told = HeaderName::try_from(field_name)
             .map_err(|_| mismatch(format!("`{name}` cannot be a field's name")))
             .and_then(|name| field(headers, &name))?;
         match (told.as_deref().map(decoded).transpose()?, value) {
             (None, None) => {}
-            (Some(told), Some(value)) if same(&told, &value) => {}
+            (Some(told), Some(value)) if told == value || is_number && same(&told, &value) => {}
             (told, _) => {
                 let what = if told.is_some() {
                     "differs"
@@ -347,24 +347,26 @@ mod tests {
 
     #[test]
     fn parameters_say_what_the_arguments_say() {
-        let check = |field: Option<&'static str>, value: Option<&str>| {
+        let check_as = |is_number, field: Option<&'static str>, value: Option<&str>| {
             let fields: Vec<_> = field
                 .into_iter()
                 .map(|value| ("mcp-param-value", value))
                 .collect();
-            let declared = [("Value", value.map(str::to_owned))];
+            let declared = [("Value", is_number, value.map(str::to_owned))];
             parameters(&headers(&fields), declared.into_iter()).is_ok()
         };
+        let check = |field, value| check_as(false, field, value);
         assert!(check(Some("Hello"), Some("Hello")));
         assert!(check(Some("=?base64?SGVsbG8=?="), Some("Hello")));
         assert!(check(Some("SGVsbG8="), Some("SGVsbG8=")));
         assert!(check(Some("=?base64?SGVsbG8="), Some("=?base64?SGVsbG8=")));
-        assert!(check(Some("42.0"), Some("42")) && check(None, None));
+        assert!(check_as(true, Some("42.0"), Some("42")) && check(None, None));
         assert!(check(Some(""), Some("")));
         assert!(!check(Some("=?base64?SGVsbG8?="), Some("Hello")));
         assert!(!check(Some("=?base64?SGVs!!!bG8=?="), Some("Hello")));
         assert!(!check(None, Some("Hello")) && !check(Some("Hello"), None));
         assert!(!check(Some("hello"), Some("Hello")));
+        assert!(!check(Some("42"), Some("042")), "text is no number");
     }
 
     #[test]

@@ -54,6 +54,12 @@ impl Seen {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// It is another server now.
+    pub(crate) fn forget(&self) {
+        self.replace(Vec::new());
+        self.look();
+    }
+
     /// Tools of a page that passed: others stay. Gives whether anything is new.
     pub(crate) fn note<'a>(&self, page: impl Iterator<Item = (&'a str, [u8; 32])> + Clone) -> bool {
         let known = self.tools.load();

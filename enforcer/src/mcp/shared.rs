@@ -27,6 +27,7 @@ use super::session::Opened;
 use super::turn::{Conversation, name_of};
 use crate::answer::Reply;
 use crate::config::DenyAs;
+use crate::forward::ForwardFailure;
 use crate::head::Head;
 use crate::road::Denial;
 use crate::service::{Given, Told, Turn};
@@ -86,6 +87,9 @@ impl Turn {
     pub(crate) async fn mcp_shared(&mut self, head: Head) -> Given {
         let shared: Arc<str> = SHARED.into();
         self.ledger.on_mcp(super::turn::unnamed(&shared));
+        if let Err(denial) = super::turn::own_origin(&head.headers, &self.asked.target_uri) {
+            return self.deny(&denial).await;
+        }
         if head.method != Method::POST {
             return self.deny(&super::turn::no_method()).await;
         }
@@ -275,6 +279,7 @@ impl Turn {
         let Some(found) = Doorway::named(&self.live, &upstream) else {
             return self.deny(&super::turn::no_method()).await;
         };
+        let deny_as = found.deny_as();
         self.ledger.on_mcp(name_of(&upstream, &message));
         self.count(&upstream, &message);
         let name = match message.kind() {
@@ -284,10 +289,18 @@ impl Turn {
         if let Some(name) = name.filter(|_| head.headers.contains_key(NAME)) {
             head.headers.insert(NAME, name);
         }
+        // Judged before its server hears of the agent at all.
+        let judged = found.clone().with(&self.live, head.clone());
+        let asks = Asks::of(&message, conversation.revision);
+        if let Err(denial) = self.permit(judged, asks) {
+            let revision = conversation.revision;
+            let refused = denials::denied(&message, revision, deny_as, denial);
+            return self.refuse(refused).await;
+        }
         let conversation = match self.session_at(&upstream, &head, conversation).await {
             Ok(conversation) => conversation,
             Err(denial) => {
-                let refused = denials::denied(&message, None, DenyAs::Result, denial);
+                let refused = denials::denied(&message, None, deny_as, denial);
                 return self.refuse(refused).await;
             }
         };
@@ -354,7 +367,12 @@ impl Turn {
         message: &Value,
         conversation: Conversation,
     ) -> Result<(Option<Revision>, Option<String>), Denial> {
-        let broken = |_| Denial::new(Rule::Upstream, "the server did not begin a session");
+        let broken = |failure| match failure {
+            ForwardFailure::Denied(denial, _) => denial,
+            ForwardFailure::Upstream(_) => {
+                Denial::new(Rule::Upstream, "the server did not begin a session")
+            }
+        };
         let message = Message::read(Bytes::from(message.to_string()))
             .map_err(|refusal| Denial::new(Rule::Malformed, refusal.detail))?;
         let found = Doorway::named(&self.live, upstream)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agentca_identity::crypto::sha256;
 use agentca_identity::time::Timestamp;
-use agentca_policy::Rule;
+use agentca_policy::{HeaderKind, Rule};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -87,6 +87,7 @@ impl Turn {
         conversation: Conversation,
     ) -> Given {
         prepare(&mut doorway, &conversation);
+        repeat(&mut doorway, &message, conversation.revision);
         let revision = conversation.revision;
         let deny_as = doorway.options().deny_as;
         let states = self.states(doorway.upstream(), &message, revision);
@@ -140,9 +141,10 @@ impl Turn {
             Method::GET => ("events", head.headers.contains_key(LAST_EVENT_ID)),
             _ => ("end", false),
         };
-        let kind = match self.tool_filter(&doorway) {
-            Some(filter) if resumed => Answer::Resumed(filter),
-            _ => Answer::Plain,
+        let kind = if resumed {
+            Answer::Resumed(self.every_filter(&doorway))
+        } else {
+            Answer::Plain
         };
         let expected = Expected {
             id: None,
@@ -174,6 +176,10 @@ impl Turn {
     pub(super) async fn mcp_body(&mut self, head: &Head) -> Result<Bytes, Denial> {
         if !is_json(&head.headers) {
             let denial = Denial::new(Rule::Malformed, "Content-Type must be application/json");
+            return Err(denial.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        if head.headers.contains_key(header::CONTENT_ENCODING) {
+            let denial = Denial::new(Rule::Malformed, "a message must not be encoded");
             return Err(denial.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
         let limits = &self.live.config().limits;
@@ -282,14 +288,7 @@ impl Turn {
         message: &Message,
         revision: Option<Revision>,
     ) -> Expected {
-        let all = |method: &str, member| {
-            let call = doorway.server().and_then(|server| server.method(method));
-            let any = call.is_some_and(|call| self.session.peer.rights().cover(call));
-            Answer::List(Filter {
-                member,
-                judge: Judge::All(any),
-            })
-        };
+        let all = |method: &str, member| Answer::List(self.whole_filter(doorway, method, member));
         let kind = match message.method() {
             "tools/call" => Answer::Tool,
             "tools/list" => self
@@ -328,6 +327,32 @@ impl Turn {
         let agent = self.session.peer.uri().to_string();
         let holder = self.holder(upstream, &agent);
         Some(StateSeal::of(self.live.states(), holder, message, request))
+    }
+
+    /// A list of which an agent may have all or nothing, by the method that reads its members.
+    fn whole_filter(&self, doorway: &Doorway, method: &str, member: &'static str) -> Filter {
+        let call = doorway.server().and_then(|server| server.method(method));
+        let any = call.is_some_and(|call| self.session.peer.rights().cover(call));
+        Filter {
+            member,
+            judge: Judge::All(any),
+        }
+    }
+
+    /// For a list of which nobody knows any more who asked.
+    fn every_filter(&self, doorway: &Doorway) -> Vec<Filter> {
+        let tools = self
+            .tool_filter(doorway)
+            .unwrap_or_else(|| self.whole_filter(doorway, "", "tools"));
+        let mut filters = vec![tools];
+        for (method, member) in [
+            ("resources/read", "resources"),
+            ("resources/read", "resourceTemplates"),
+            ("prompts/get", "prompts"),
+        ] {
+            filters.push(self.whole_filter(doorway, method, member));
+        }
+        filters
     }
 
     fn tool_filter(&self, doorway: &Doorway) -> Option<Filter> {
@@ -428,6 +453,48 @@ pub(super) fn prepare(doorway: &mut Doorway, conversation: &Conversation) {
     }
 }
 
+/// Leaves of what repeats a body of 2026-07-28 only what is held against it: what else a field says could lead
+/// somebody astray who goes by fields.
+fn repeat(doorway: &mut Doorway, message: &Message, revision: Option<Revision>) {
+    if revision.is_none_or(Revision::has_sessions) {
+        return;
+    }
+    let named = match message.kind() {
+        Kind::Request(request) => revision::named(request).is_some(),
+        Kind::Notification { .. } | Kind::Response => false,
+    };
+    let tool = match message.kind() {
+        Kind::Request(request) if request.method == "tools/call" => request.params.name.as_deref(),
+        _ => None,
+    };
+    let server = doorway.server().cloned();
+    let pinned = tool.and_then(|name| server.as_ref()?.tool(name)?.pinned.clone());
+    let declared = |field: &str| {
+        pinned.as_ref().is_some_and(|pinned| {
+            let mut headers = pinned.headers.iter();
+            headers.any(|known| known.header.eq_ignore_ascii_case(field))
+        })
+    };
+    let headers = &mut doorway.head_mut().headers;
+    if !named {
+        headers.remove(NAME);
+    }
+    if message.id().is_none() {
+        headers.remove(METHOD);
+    }
+    let undeclared: Vec<_> = headers
+        .keys()
+        .filter(|name| {
+            let field = name.as_str().strip_prefix("mcp-param-");
+            field.is_some_and(|field| !declared(field))
+        })
+        .cloned()
+        .collect();
+    for name in undeclared {
+        headers.remove(name);
+    }
+}
+
 /// Holds `Mcp-Param-*` against the arguments, where the tool that was pinned declares them.
 fn parameters(
     permit: &Permit,
@@ -445,9 +512,11 @@ fn parameters(
     }
     let arguments = request.params.arguments.as_ref();
     let arguments = arguments.map_or("{}", |range| message.slice(range));
-    let values = declared
-        .iter()
-        .map(|parameter| (&*parameter.header, value_at(arguments, &parameter.path)));
+    let values = declared.iter().map(|parameter| {
+        let is_number = parameter.kind == HeaderKind::Integer;
+        let value = value_at(arguments, &parameter.path);
+        (&*parameter.header, is_number, value)
+    });
     revision::parameters(&permit.head().headers, values)
 }
 
@@ -492,7 +561,7 @@ pub(super) fn name_of(upstream: &Arc<str>, message: &Message) -> McpName {
 }
 
 /// No page of another origin may speak for an agent (MCP, Streamable HTTP, security warning).
-fn own_origin(headers: &HeaderMap, target: &str) -> Result<(), Denial> {
+pub(super) fn own_origin(headers: &HeaderMap, target: &str) -> Result<(), Denial> {
     let own = target.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
     let foreign = headers
         .get_all(header::ORIGIN)

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentca_auditlog::decision::ToolWithheld;
@@ -36,11 +36,13 @@ pub(crate) struct Watcher {
     pub(crate) board: Arc<Board>,
     /// Where what was seen is written.
     pub(crate) dir: PathBuf,
+    /// What the first look left for those that follow.
+    pub(crate) first: Mutex<HashMap<Arc<str>, Known>>,
 }
 
 /// What is known of one server between two looks.
 #[derive(Debug, Default)]
-struct Known {
+pub(crate) struct Known {
     /// A program's process is kept, a server over HTTP is asked anew.
     program: Option<(Arc<Stdio>, McpClient)>,
     /// Tools that were recorded as withheld.
@@ -58,7 +60,12 @@ impl Watcher {
         let mut looks = JoinSet::new();
         for name in self.live.load().mcp_names() {
             let own = Arc::clone(self);
-            looks.spawn(async move { own.look(&name, &mut Known::default()).await });
+            looks.spawn(async move {
+                let mut known = Known::default();
+                own.look(&name, &mut known).await;
+                let mut first = own.first.lock().unwrap_or_else(PoisonError::into_inner);
+                first.insert(name, known);
+            });
         }
         let all = async { while looks.join_next().await.is_some() {} };
         if tokio::time::timeout(FIRST, all).await.is_err() {
@@ -92,7 +99,11 @@ impl Watcher {
     }
 
     async fn follow(&self, upstream: &str) {
-        let mut known = Known::default();
+        let first = {
+            let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+            first.remove(upstream)
+        };
+        let mut known = first.unwrap_or_default();
         loop {
             self.look(upstream, &mut known).await;
             let live = self.live.load_full();
@@ -150,6 +161,9 @@ impl Watcher {
         let listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
         let server = live.config().mcp_catalogue.server(upstream).cloned();
         let withheld = withheld(&listed, server.as_deref());
+        // Denied from here on, recorded then.
+        self.board.tools(&name, counts(&listed, server.as_deref()));
+        seen.replace(listed);
         for (name, change) in &withheld {
             if known.withheld.get(name) == Some(&change.digest) {
                 continue;
@@ -168,8 +182,6 @@ impl Watcher {
             .into_iter()
             .map(|(name, change)| (name, change.digest));
         known.withheld = digests.collect();
-        self.board.tools(&name, counts(&listed, server.as_deref()));
-        seen.replace(listed);
         if known.written.as_ref() != Some(&tools) {
             self.write(upstream, &tools).await;
             known.written = Some(tools);

@@ -1,7 +1,6 @@
 //! What `/healthz` and `/readyz` say, for whoever starts and stops this program.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use agentca_identity::time::Timestamp;
@@ -31,7 +30,7 @@ struct Ready {
     log: LogState,
     witness_age_seconds: Option<u64>,
     /// What the last call to each found; one that was not called yet is not here.
-    upstreams: BTreeMap<Arc<str>, &'static str>,
+    upstreams: BTreeMap<String, &'static str>,
 }
 
 #[derive(Serialize)]
@@ -61,8 +60,8 @@ pub(super) fn readyz(ops: &Ops) -> (StatusCode, String) {
     let states = ops.board.states().into_iter();
     let upstreams = states.filter_map(|(name, state)| match state {
         State::Unknown => None,
-        State::Answers => Some((name, "answers")),
-        State::Fails => Some((name, "fails")),
+        State::Answers => Some((name.to_string(), "answers")),
+        State::Fails => Some((name.to_string(), "fails")),
     });
     let answer = Ready {
         ready,

@@ -78,6 +78,20 @@ impl Watch {
         self.verdict()
     }
 
+    /// Another watch on the same certificate, for what may outlive the connection.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let cell = &self.cell;
+        let claim = Claim {
+            serial: cell.serial,
+            agent: &cell.agent,
+            fingerprint: cell.fingerprint,
+            crl_uri: cell.crl_uri.as_ref(),
+            issuer_key: cell.issuer_key,
+        };
+        self.registry.watch(&claim)
+    }
+
     /// Ends when the connection and everything running on it must: the certificate or its agent was
     /// revoked, or the agent's restriction changed.
     pub async fn cancelled(&self) {
