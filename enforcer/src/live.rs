@@ -149,6 +149,7 @@ impl Live {
             }
         }
         self.shared = Arc::clone(&before.shared);
+        self.seen.judge_anew();
         for (name, upstream) in &mut self.mcp {
             let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
             else {

@@ -359,7 +359,7 @@ fn renewal_replaces_key_and_certificate_and_runs_the_command() {
 fn the_daemon_renews_before_the_end_and_ends_when_told() {
     let lab = Lab::serving();
     lab.issue("support-01", "grant");
-    lab.agentca(&["issue", "support-01", "--ttl", "3s", "--out", "out"])
+    lab.agentca(&["issue", "support-01", "--ttl", "6s", "--out", "out"])
         .done();
     let first = lab.read("out/agent.crt");
     let said = std::fs::File::create(lab.path("said")).unwrap();

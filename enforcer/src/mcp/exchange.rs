@@ -326,8 +326,8 @@ impl Turn {
             return Ok(());
         };
         let settles = message.method() == "initialize";
+        timer.restart(pause);
         loop {
-            timer.restart(pause);
             let event = timer.limit(poll_fn(|cx| source.poll_event(cx))).await?;
             let event = match event {
                 None => {

@@ -148,6 +148,16 @@ impl ToolJudge {
         }
         // What the catalogue does not have is never judged: a server can't make us remember it.
         let known = page.tools.iter().filter(|tool| tool.tool.is_some());
+        for tool in known.clone() {
+            let pinned = tool
+                .tool
+                .as_ref()
+                .and_then(|tool| Some(tool.pinned.as_ref()?.digest));
+            let digest = tool.digest.unwrap_or_default();
+            if pinned.is_some_and(|pinned| pinned != digest) {
+                self.seen.distrust(&tool.name, digest);
+            }
+        }
         let digests = known.filter_map(|tool| Some((&*tool.name, tool.digest?)));
         if self.seen.note(digests) {
             page.noted.store(self.seen.changes(), Ordering::Release);

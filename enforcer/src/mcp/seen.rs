@@ -22,6 +22,8 @@ pub(crate) struct Seen {
     tools: ArcSwap<HashMap<Box<str>, [u8; 32]>>,
     /// The whole list as the watcher saw it last.
     listed: ArcSwap<Vec<Listed>>,
+    /// Tools that somebody was shown as they were not pinned: they stay so whatever the watcher is shown.
+    odd: ArcSwap<HashMap<Box<str>, [u8; 32]>>,
     /// Grows with every change.
     changes: AtomicU64,
     /// Somebody has reason to think that they changed.
@@ -41,7 +43,30 @@ pub(crate) struct Listed {
 impl Seen {
     /// The digest of a tool's definition, if it was seen.
     pub(crate) fn digest(&self, tool: &str) -> Option<[u8; 32]> {
+        if let Some(odd) = self.odd.load().get(tool) {
+            return Some(*odd);
+        }
         self.tools.load().get(tool).copied()
+    }
+
+    /// Somebody was shown a tool as it was not pinned. Until the catalogue is another it is not trusted again.
+    pub(crate) fn distrust(&self, tool: &str, digest: [u8; 32]) {
+        if self.odd.load().get(tool) == Some(&digest) {
+            return;
+        }
+        self.odd.rcu(|odd| {
+            let mut odd = HashMap::clone(odd);
+            odd.insert(tool.into(), digest);
+            odd
+        });
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.look();
+    }
+
+    /// The catalogue is another.
+    pub(crate) fn judge_anew(&self) {
+        self.odd.store(Arc::default());
+        self.look();
     }
 
     /// Every tool there is.
@@ -101,6 +126,14 @@ impl Seen {
 }
 
 impl SeenTools {
+    /// The catalogue is another.
+    pub(crate) fn judge_anew(&self) {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        for seen in servers.values() {
+            seen.judge_anew();
+        }
+    }
+
     /// One server's.
     pub(crate) fn of(&self, upstream: &str) -> Arc<Seen> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,6 +143,7 @@ impl SeenTools {
         let seen = Arc::new(Seen {
             tools: ArcSwap::default(),
             listed: ArcSwap::default(),
+            odd: ArcSwap::default(),
             changes: AtomicU64::new(0),
             look: Notify::new(),
         });
@@ -145,5 +179,10 @@ mod tests {
         };
         seen.replace(vec![listed]);
         assert_eq!(tools.digest("payments", "refund"), None);
+        // What an agent was shown counts, whatever the watcher is shown.
+        seen.distrust("list", [9; 32]);
+        assert_eq!(seen.digest("list"), Some([9; 32]));
+        seen.judge_anew();
+        assert_eq!(seen.digest("list"), Some([2; 32]));
     }
 }

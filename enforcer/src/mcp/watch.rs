@@ -47,6 +47,8 @@ pub(crate) struct Known {
     program: Option<(Arc<Stdio>, McpClient)>,
     /// Tools that were recorded as withheld.
     withheld: HashMap<String, Option<[u8; 32]>>,
+    /// How many records that were.
+    recorded: u64,
     /// What was written.
     written: Option<Vec<ListedTool>>,
     /// Why the last look failed.
@@ -174,8 +176,15 @@ impl Watcher {
                 reason = change.reason,
                 "a tool is withheld: see `agentca-enforcer catalogue diff`"
             );
-            if let Err(error) = self.record(upstream, name, change).await {
-                tracing::error!(%error, "a withheld tool was not recorded");
+            // A server that makes up names without end fills no log.
+            known.recorded += 1;
+            match known.recorded {
+                ..=RECORDED => {
+                    if let Err(error) = self.record(upstream, name, change).await {
+                        tracing::error!(%error, "a withheld tool was not recorded");
+                    }
+                }
+                _ => break,
             }
         }
         let digests = withheld
@@ -311,6 +320,9 @@ fn put(dir: &Path, name: &str, text: &str) -> std::io::Result<()> {
 const FIRST: Duration = Duration::from_secs(5);
 /// How often a configuration is looked at for other servers.
 const CONFIGURATION: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_millis(50);
+/// The least time between two looks.
+const SOON: Duration = Duration::from_secs(1);
+/// Withheld tools of one server that are recorded, by one process.
+const RECORDED: u64 = 1_000;
 /// Characters of a name that are recorded.
 const NAME: usize = 128;

@@ -24,6 +24,10 @@ pub(super) async fn write(
         return;
     };
     while let Some(line) = lines.recv().await {
+        // What waited is not written any more: its agent may have lost its rights.
+        if *core.ending.borrow() {
+            return;
+        }
         if stdin.write_all(&line).await.is_err() {
             return;
         }

@@ -273,6 +273,15 @@ fn shared_upstreams_are_one_server_with_prefixed_tools() {
     assert_eq!(calls.len(), 1);
     assert_eq!(calls[0].header("mcp-name"), Some("echo"));
     assert!(bank.calls_of("echo").is_empty());
+    // Pages of other origins are refused, wherever they knock.
+    let body = mcp::tool_call(7, "vault__echo", "{}");
+    for path in ["/mcp", "/mcp/vault"] {
+        let mut headers = mcp::headers("tools/call", Some("vault__echo"));
+        headers.push("Origin: https://evil.example".to_owned());
+        let got = mcp::post_at(&enforcer, &agent, path, &headers, body.as_bytes());
+        got.must_be_denied(403, "origin");
+    }
+    assert_eq!(vault.calls_of("echo").len(), 1);
     for (tool, rule) in [
         ("bank__run_report", "scope"),
         ("private__echo", "not-in-catalogue"),
