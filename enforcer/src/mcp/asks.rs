@@ -143,7 +143,9 @@ mod tests {
     #[test]
     fn each_revision_has_its_own_methods() {
         let check = |method: &str, revision: Revision, expected: Asks<'_>| {
-            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"name":"x","uri":"y"}}}}"#
+            );
             let message = Message::read(Bytes::from(text)).unwrap();
             assert_eq!(Asks::of(&message, Some(revision)), expected, "{method}");
         };
@@ -178,6 +180,6 @@ mod tests {
             new,
             Asks::Method("subscriptions/listen"),
         );
-        check("tools/call", new, Asks::Tool(""));
+        check("tools/call", new, Asks::Tool("x"));
     }
 }

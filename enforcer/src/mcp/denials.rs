@@ -161,7 +161,9 @@ mod tests {
     use super::*;
 
     fn message(method: &str) -> Message {
-        let text = format!(r#"{{"jsonrpc":"2.0","id":"a\u0062","method":"{method}"}}"#);
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":"a\u0062","method":"{method}","params":{{"name":"x","uri":"y"}}}}"#
+        );
         Message::read(Bytes::from(text)).unwrap()
     }
 

@@ -175,9 +175,23 @@ fn envelope(text: &str, members: &Members<'_>) -> Result<Kind, RpcRefusal> {
         .ok_or_else(|| refusal(INVALID, "`method` must be the name of a method"))?;
     let params = params(text, members.raw("params"))?;
     match id {
-        Some(id) => Ok(Kind::Request(Box::new(Request { id, method, params }))),
+        Some(id) => {
+            if let Some(missing) = missing(&method, &params) {
+                return Err(refusal(BAD_PARAMS, format!("`{missing}` is missing")));
+            }
+            Ok(Kind::Request(Box::new(Request { id, method, params })))
+        }
         None if method.starts_with("notifications/") => Ok(Kind::Notification { method }),
         None => Err(refusal(INVALID, "`id` is missing")),
+    }
+}
+
+/// What a method cannot be judged without.
+fn missing(method: &str, params: &Params) -> Option<&'static str> {
+    match method {
+        "tools/call" | "prompts/get" if params.name.is_none() => Some("name"),
+        "resources/read" if params.uri.is_none() => Some("uri"),
+        _ => None,
     }
 }
 
