@@ -264,15 +264,7 @@ impl Live {
             }
             Ok(headers)
         });
-        let endpoint = HttpEndpoint {
-            authority: target.authority.to_string(),
-            path: target.path.to_string(),
-            headers,
-            connect: Box::new(move || {
-                let target = Arc::clone(&target);
-                Box::pin(async move { target.connect_own().await })
-            }),
-        };
+        let endpoint = HttpEndpoint::of(target, headers);
         Some((McpClient::http(endpoint, limits), None))
     }
 

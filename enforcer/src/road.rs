@@ -21,7 +21,7 @@ use crate::peer::Peer;
 use crate::session::Session;
 use crate::status::{Registry, Standing, Verdict};
 use crate::stdio::Stdio;
-use crate::upstream::Target;
+use crate::upstream::{Target, UpstreamError};
 use crate::well_known::WellKnown;
 
 /// What a request may do.
@@ -339,6 +339,16 @@ impl Denial {
     /// The same denial, told by a status of its own.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
+    }
+}
+
+impl From<&UpstreamError> for Denial {
+    fn from(error: &UpstreamError) -> Self {
+        let denial = Self::new(Rule::Upstream, error.to_string());
+        match error {
+            UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
+            _ => denial,
+        }
     }
 }
 

@@ -10,7 +10,8 @@ mod written;
 
 use agentca_identity::time::Timestamp;
 use agentca_policy::{
-    Approved, Pin, PinsFile, Risk, SCAN, Suggestion, ToolDefinition, digest_text, suggest,
+    Approved, Pin, PinsFile, Risk, SCAN, Suggestion, ToolDefinition, digest_text, is_segment,
+    suggest,
 };
 
 pub use self::files::{CatalogueFiles, FileError, read_pins, write_file};
@@ -45,7 +46,7 @@ impl Found {
     pub fn of(upstream: &str, server: Server, listed: &[ListedTool]) -> Self {
         let (mut tools, mut refused) = (Vec::new(), Vec::new());
         for tool in listed {
-            if !written::is_segment(&tool.name) {
+            if !is_segment(&tool.name) {
                 let why =
                     "its name is not 1 to 128 of A-Z, a-z, 0-9, `_`, `-` and `.`, and so no scope";
                 refused.push((tool.name.clone(), why.to_owned()));

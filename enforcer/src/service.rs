@@ -23,6 +23,7 @@ use crate::head::{Asked, Head, HeadRules};
 use crate::head_scan::Shape;
 use crate::live::Live;
 use crate::mcp::{EventBody, Expected, Passage, Seen, Source as Messages};
+use crate::ops::Measured;
 use crate::record::{Ended, Ledger, LedgerError, Outcome};
 use crate::road::{self, Cleared, Denial, Destination, Matched, Permit, authorise};
 use crate::session::Session;
@@ -363,11 +364,7 @@ impl Turn {
         if let Some(denial) = self.upload.as_ref().and_then(|upload| upload.fault()) {
             return self.deny(&denial).await;
         }
-        let denial = Denial::new(Rule::Upstream, error.to_string());
-        let denial = match error {
-            UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
-            _ => denial,
-        };
+        let denial = Denial::from(error);
         self.say_failed(error);
         let reply = Reply::problem(&self.asked.method, &denial);
         self.give(reply, Told::Failed(&denial.detail)).await
@@ -447,6 +444,16 @@ impl Turn {
         let ledger = self.ledger.hand_over();
         let body = StreamBody::new(source, timer, pause, ledger, (call, self.session.running()));
         let body = OpenBody::Bytes(Box::new(body));
+        self.open((staged, measured), (status, headers), body).await
+    }
+
+    /// Lets the head of a stream go once its decision is durable.
+    async fn open(
+        &self,
+        (staged, measured): (Staged, Measured),
+        (status, headers): (StatusCode, HeaderMap),
+        body: OpenBody,
+    ) -> Given {
         let response = seal_open(&self.seal(staged), status, headers, body)?;
         self.session.worker.durability.wait(staged.index).await?;
         measured.leaves();
@@ -472,13 +479,12 @@ impl Turn {
             seen,
             seq: 0,
         };
+        let measured = self.ledger.measured();
         let ledger = self.ledger.hand_over();
         let running = (call, self.session.running());
         let body = EventBody::new((first, source), passage, (timer, pause), ledger, running);
         let body = OpenBody::Events(Box::new(body));
-        let response = seal_open(&self.seal(staged), status, headers, body)?;
-        self.session.worker.durability.wait(staged.index).await?;
-        Ok(response)
+        self.open((staged, measured), (status, headers), body).await
     }
 
     /// Keeps the link of an answer that was read to its end.

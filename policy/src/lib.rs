@@ -45,7 +45,9 @@ pub use definition::{
     ToolDefinition,
 };
 pub use digest::{digest_text, parse_digest};
-pub use mcp::{MAX_TOOLS, McpCatalogue, McpError, McpErrors, McpParts, McpServer, McpTable};
+pub use mcp::{
+    MAX_TOOLS, McpCatalogue, McpError, McpErrors, McpParts, McpServer, McpTable, is_segment,
+};
 pub use moment::parse_moment;
 pub use path::{MAX_PATH, MAX_SEGMENTS, NormalPath, PathRefusal};
 pub use permissions::{

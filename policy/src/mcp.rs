@@ -2,6 +2,8 @@
 
 mod compile;
 
+pub use self::compile::is_segment;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

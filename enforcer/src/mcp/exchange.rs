@@ -258,13 +258,8 @@ impl Turn {
             return self.upstream_failed(error).await;
         };
         self.say_failed(error);
-        let denial = Denial::new(Rule::Upstream, error.to_string());
-        let denial = match error {
-            UpstreamError::TimedOut => denial.with_status(StatusCode::GATEWAY_TIMEOUT),
-            _ => denial,
-        };
         let revision = exchange.conversation.revision;
-        let told = denials::denied(message, revision, exchange.deny_as, denial);
+        let told = denials::denied(message, revision, exchange.deny_as, Denial::from(error));
         self.give(*told.reply, Told::Failed(&told.denial.detail))
             .await
     }

@@ -12,6 +12,7 @@ mod doorway;
 mod edit;
 mod events;
 mod exchange;
+mod heads;
 mod lists;
 mod members;
 mod program;

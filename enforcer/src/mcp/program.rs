@@ -58,13 +58,15 @@ pub(super) async fn reach(
 ) -> Result<(Process, Option<Arc<str>>), ProgramError> {
     let fresh: Option<Arc<str>> = begins.then(|| Arc::from(hex(&speaker.fresh)));
     let key = key(speaker.agent, fresh.as_deref().or(speaker.session));
-    if let Some(process) = stdio.running(&key) {
+    let process = match stdio.running(&key) {
+        Some(process) => process,
+        None if speaker.session.is_some() && !begins => return Err(ProgramError::NoSession),
+        None => stdio.process(key.clone()).await?,
+    };
+    // Also one whose first request was given up while it started.
+    if !process.tie() {
         return Ok((process, fresh));
     }
-    if speaker.session.is_some() && !begins {
-        return Err(ProgramError::NoSession);
-    }
-    let process = stdio.process(key.clone()).await?;
     let (watch, ends, stdio) = (watch.again(), process.clone(), Arc::clone(stdio));
     tokio::spawn(async move {
         tokio::select! {

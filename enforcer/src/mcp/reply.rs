@@ -8,7 +8,7 @@ use super::lists::{Filter, Filtered};
 use super::members::{Members, place};
 use super::request_state::StateSeal;
 use super::revision::Revision;
-use super::rpc::{LIMITS, is_id, is_object};
+use super::rpc::{ENVELOPE, LIMITS, is_id, is_object};
 
 /// What is known of the answer to a request before it comes.
 #[derive(Debug)]
@@ -257,7 +257,6 @@ const RESULT: &[&str] = &[
     "protocolVersion",
     "supportedVersions",
 ];
-const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
 
 #[cfg(test)]
 mod tests {

@@ -116,6 +116,16 @@ impl Message {
         }
     }
 
+    /// The tool that a call names.
+    pub(crate) fn tool(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Request(request) if request.method == "tools/call" => {
+                request.params.name.as_deref()
+            }
+            Kind::Request(_) | Kind::Notification { .. } | Kind::Response => None,
+        }
+    }
+
     /// The method, or what stands for it in records.
     pub(crate) fn method(&self) -> &str {
         match &self.kind {
@@ -327,7 +337,7 @@ pub(crate) const BAD_PARAMS: i32 = -32602;
 pub(super) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub(super) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
-const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
+pub(super) const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
 /// Every member of `params` that MCP gives a meaning.
 const PARAMS: &[&str] = &[
     "_meta",

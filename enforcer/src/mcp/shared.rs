@@ -87,7 +87,7 @@ impl Turn {
     pub(crate) async fn mcp_shared(&mut self, head: Head) -> Given {
         let shared: Arc<str> = SHARED.into();
         self.ledger.on_mcp(super::turn::unnamed(&shared));
-        if let Err(denial) = super::turn::own_origin(&head.headers, &self.asked.target_uri) {
+        if let Err(denial) = super::heads::own_origin(&head.headers, &self.asked.target_uri) {
             return self.deny(&denial).await;
         }
         if head.method != Method::POST {
@@ -378,7 +378,7 @@ impl Turn {
         let found = Doorway::named(&self.live, upstream)
             .ok_or_else(|| Denial::new(Rule::NotInCatalogue, "the server is not there"))?;
         let mut doorway = found.with(&self.live, head.clone());
-        super::turn::prepare(&mut doorway, &conversation);
+        super::heads::prepare(&mut doorway, &conversation);
         let is_request = message.id().is_some();
         let expected = Expected {
             id: message.id().map(str::to_owned),

@@ -7,12 +7,6 @@ use agentca_policy::Risk;
 use super::FoundTool;
 use super::methods::Offered;
 
-/// Whether a tool can be named in a scope.
-pub(super) fn is_segment(text: &str) -> bool {
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    (1..=128).contains(&text.len()) && text.bytes().all(is_letter)
-}
-
 /// Adds a `[[tool]]`.
 pub(super) fn tool(out: &mut String, upstream: &str, found: &FoundTool) {
     let FoundTool {

@@ -4,6 +4,7 @@
 //! and one waits for its end and brings it about.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(super) struct Core {
     pub(super) ending: watch::Sender<bool>,
     /// True once nothing of it is left.
     pub(super) gone: watch::Sender<bool>,
+    /// Somebody ends it with its agent's rights.
+    tied: AtomicBool,
 }
 
 impl fmt::Debug for Core {
@@ -98,6 +101,12 @@ impl Process {
             reader: self.core.messages.enter(),
             core: Arc::clone(&self.core),
         }
+    }
+
+    /// Whether nobody said before that they end it with its agent's rights: then whoever asks does.
+    #[must_use]
+    pub fn tie(&self) -> bool {
+        !self.core.tied.swap(true, Ordering::AcqRel)
     }
 
     /// Its process id.
@@ -229,6 +238,7 @@ pub(super) fn start(stdio: &Arc<Stdio>, key: ProcessKey) -> Result<Process, Stdi
         messages,
         ending: watch::Sender::new(false),
         gone: watch::Sender::new(false),
+        tied: AtomicBool::new(false),
     });
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     if let Some(stderr) = pipes.2 {

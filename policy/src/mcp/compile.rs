@@ -368,7 +368,9 @@ fn check_method_name(name: &str) -> Result<(), String> {
     }
 }
 
-fn is_segment(text: &str) -> bool {
+/// Whether a tool, or a part of a method, can be named in a scope.
+#[must_use]
+pub fn is_segment(text: &str) -> bool {
     let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     (1..=128).contains(&text.len()) && text.bytes().all(is_letter)
 }
