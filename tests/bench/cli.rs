@@ -8,6 +8,8 @@ use clap::Parser;
 
 use crate::connections::Target;
 use crate::load::{Shape, Window, round};
+use crate::mcp::{await_answers, calls};
+use crate::paced::paced;
 use crate::part::Part;
 use crate::peers::Shared;
 use crate::process::Core;
@@ -15,8 +17,8 @@ use crate::report::{Section, document};
 use crate::setup::Setup;
 use crate::tls::{Credential, Speaks, client};
 use crate::{
-    Outcome, bridge, calls, floor, idle, issuance, known, latency, lists, logs, machine,
-    mcp_upstream, million, proxies, revocation, upstream,
+    Outcome, bridge, calls as tool_calls, floor, idle, issuance, known, latency, lists, logs,
+    machine, mcp_upstream, million, proxies, revocation, upstream,
 };
 
 /// Measures agentca side by side with nginx, haproxy and bare floors.
@@ -101,9 +103,15 @@ pub(crate) struct LoadOptions {
     /// What to do on each connection.
     #[arg(long, value_enum, default_value = "kept-alive")]
     shape: Shape,
+    /// Call an MCP tool of the benchmark's bank instead of asking for an account.
+    #[arg(long)]
+    tool: bool,
     /// How many at a time.
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// So many requests a second, evenly, instead of as many as it answers.
+    #[arg(long)]
+    rate: Option<f64>,
     /// For how long.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -201,8 +209,8 @@ async fn run_mcp(topic: Topic, options: &RunOptions, programs: &Path) -> Outcome
     let work = |name: &str| options.work.join(name);
     let section = match topic {
         Topic::McpCalls => {
-            let plan = calls::plan(rounds, share);
-            calls::measure(&work("calls"), programs, plan).await?
+            let plan = tool_calls::plan(rounds, share);
+            tool_calls::measure(&work("calls"), programs, plan).await?
         }
         Topic::Latency => latency::measure(&work("latency"), programs, rounds, share).await?,
         Topic::Lists => {
@@ -222,11 +230,24 @@ async fn run_mcp(topic: Topic, options: &RunOptions, programs: &Path) -> Outcome
 
 async fn load(options: LoadOptions) -> Outcome<()> {
     let agent = Credential::read(&options.agent)?;
-    let target = Target::new(options.addr, client(agent, Speaks::Http1)?);
+    let tls = client(agent, Speaks::Http1)?;
+    let target = if options.tool {
+        await_answers(calls(options.addr, Some(tls))).await?
+    } else {
+        Target::new(options.addr, tls)
+    };
     let window = Window {
         warm: Duration::from_millis(500),
         measure: Duration::from_secs(options.seconds),
     };
+    if let Some(rate) = options.rate {
+        let done = paced(&target, rate, options.connections, window).await?;
+        println!(
+            "{:.0}/s, p50 {:.0} µs, p99 {:.0} µs",
+            done.rate, done.p50_us, done.p99_us
+        );
+        return Ok(());
+    }
     let done = round(
         &target,
         options.pid,

@@ -4,52 +4,49 @@
 //! client, so it is sealed here: with a code over agent and grant, server, method, what is asked for, its
 //! arguments, and an end. A state that is another's, for another call or too old is refused.
 
+use std::sync::Arc;
+
 use agentca_identity::crypto::{MacKey, sha256};
 use agentca_identity::time::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 
 use super::rpc::{Message, Request};
-use super::session::Holder;
 
-/// Seals and opens the states of one call.
+/// Seals and opens the states of one call. Few calls have one: nothing is computed before it is needed.
 #[derive(Clone, Debug)]
 pub(crate) struct StateSeal {
     key: MacKey,
-    /// All that a state is bound to but its end.
-    call: [u8; 32],
+    upstream: Arc<str>,
+    agent: String,
+    grant: u64,
+    method: String,
+    name: Option<String>,
+    uri: Option<String>,
+    /// The object as it stands.
+    arguments: Bytes,
 }
 
 impl StateSeal {
     /// For a request; a retry of it has the same.
     pub(super) fn of(
         key: &MacKey,
-        holder: Holder<'_>,
+        (upstream, agent, grant): (Arc<str>, String, u64),
         message: &Message,
         request: &Request,
     ) -> Self {
-        let Holder {
-            upstream,
-            agent,
-            grant,
-        } = holder;
         let params = &request.params;
-        let arguments = params.arguments.as_ref();
-        let arguments = arguments.map_or("", |range| message.slice(range));
-        // A client may write the same arguments in another order the next time.
-        let arguments: serde_json::Value = serde_json::from_str(arguments).unwrap_or_default();
-        let call = serde_json::json!([
-            upstream,
-            agent,
-            grant,
-            request.method,
-            params.name,
-            params.uri,
-            arguments
-        ]);
+        let arguments = params.arguments.clone();
         Self {
             key: key.clone(),
-            call: sha256(call.to_string().as_bytes()),
+            upstream,
+            agent,
+            grant,
+            method: request.method.clone(),
+            name: params.name.clone(),
+            uri: params.uri.clone(),
+            arguments: arguments.map_or_else(Bytes::new, |range| message.bytes().slice(range)),
         }
     }
 
@@ -70,8 +67,25 @@ impl StateSeal {
         (known && now.secs() <= ends).then_some(state)
     }
 
+    /// All that a state is bound to but its end.
+    fn call(&self) -> [u8; 32] {
+        // A client may write the same arguments in another order the next time.
+        let arguments: serde_json::Value =
+            serde_json::from_slice(&self.arguments).unwrap_or_default();
+        let call = serde_json::json!([
+            *self.upstream,
+            self.agent,
+            self.grant,
+            self.method,
+            self.name,
+            self.uri,
+            arguments
+        ]);
+        sha256(call.to_string().as_bytes())
+    }
+
     fn bound(&self, ends: i64, state: &str) -> Vec<u8> {
-        let mut bound = self.call.to_vec();
+        let mut bound = self.call().to_vec();
         bound.extend_from_slice(&ends.to_be_bytes());
         bound.extend_from_slice(state.as_bytes());
         bound
@@ -84,7 +98,6 @@ const LIFETIME_SECS: i64 = 3_600;
 #[cfg(test)]
 mod tests {
     use agentca_identity::crypto::{KeyKind, PrivateKey};
-    use bytes::Bytes;
 
     use super::super::rpc::Kind;
     use super::*;
@@ -97,12 +110,8 @@ mod tests {
         let Kind::Request(request) = message.kind() else {
             panic!("no request")
         };
-        let holder = Holder {
-            upstream: "payments",
-            agent,
-            grant: 7,
-        };
-        StateSeal::of(key, holder, &message, request)
+        let whose = (Arc::from("payments"), agent.to_owned(), 7);
+        StateSeal::of(key, whose, &message, request)
     }
 
     #[test]

@@ -310,7 +310,7 @@ impl Turn {
     /// Of a call that may need several rounds.
     fn states(
         &self,
-        upstream: &str,
+        upstream: &Arc<str>,
         message: &Message,
         revision: Option<Revision>,
     ) -> Option<StateSeal> {
@@ -322,9 +322,9 @@ impl Turn {
         if !modern || !several.contains(&request.method.as_str()) {
             return None;
         }
-        let agent = self.session.peer.uri().to_string();
-        let holder = self.holder(upstream, &agent);
-        Some(StateSeal::of(self.live.states(), holder, message, request))
+        let peer = &self.session.peer;
+        let whose = (Arc::clone(upstream), peer.uri().to_string(), peer.grant());
+        Some(StateSeal::of(self.live.states(), whose, message, request))
     }
 
     /// A list of which an agent may have all or nothing, by the method that reads its members.
