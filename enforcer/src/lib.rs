@@ -35,6 +35,7 @@ mod gate;
 mod handshake_log;
 mod head;
 mod head_scan;
+mod jsonrpc;
 mod listener;
 mod mcp;
 mod outcomes;

@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentca_policy::json::JsonLimits;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -45,8 +44,6 @@ pub struct ClientLimits {
     pub timeout: Duration,
     /// One answer, in bytes.
     pub answer_max: usize,
-    /// What one answer may hold.
-    pub json: JsonLimits,
     /// Pages of a list.
     pub pages: usize,
     /// Tools of a list.
@@ -60,10 +57,6 @@ impl Default for ClientLimits {
         Self {
             timeout: Duration::from_secs(30),
             answer_max: 8 << 20,
-            json: JsonLimits {
-                depth: 64,
-                values: 1_000_000,
-            },
             pages: 1000,
             tools: 100_000,
             bytes: 64 << 20,
@@ -241,7 +234,7 @@ impl McpClient {
         session: &Session,
         method: &str,
         mut params: Value,
-    ) -> Result<Box<RawValue>, ClientError> {
+    ) -> Result<Box<str>, ClientError> {
         if session.is_modern()
             && let Some(params) = params.as_object_mut()
         {
@@ -263,7 +256,7 @@ impl McpClient {
         let sent = async {
             match &self.link {
                 Link::Http(endpoint) => endpoint.request(session, method, body, &self.limits).await,
-                Link::Program(program) => program.request(body, &self.limits).await,
+                Link::Program(program) => program.request(body).await,
             }
         };
         let reply = tokio::time::timeout(self.limits.timeout, sent).await;
@@ -316,7 +309,7 @@ impl ToolList {
     }
 
     /// Adds a page, and gives where the next is.
-    fn add_page(&mut self, result: &RawValue) -> Result<Option<String>, ClientError> {
+    fn add_page(&mut self, result: &str) -> Result<Option<String>, ClientError> {
         #[derive(Deserialize)]
         struct Page<'a> {
             #[serde(borrow)]
@@ -331,7 +324,7 @@ impl ToolList {
             name: String,
         }
         let unreadable = |error: serde_json::Error| ClientError::Unreadable(error.to_string());
-        let page: Page<'_> = serde_json::from_str(result.get()).map_err(unreadable)?;
+        let page: Page<'_> = serde_json::from_str(result).map_err(unreadable)?;
         if page.result_type.is_some_and(|kind| kind != "complete") {
             return Err(ClientError::Unreadable(
                 "a list that is not complete".to_owned(),

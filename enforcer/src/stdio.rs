@@ -8,9 +8,9 @@
 mod backoff;
 mod lines;
 mod mailbox;
-pub(crate) mod message;
 mod pipes;
 mod process;
+mod request;
 mod routes;
 mod supervisor;
 
@@ -20,13 +20,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use agentca_policy::json::JsonLimits;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::backoff::Backoff;
-pub use self::message::RpcRequest;
 pub use self::process::{Exchange, Messages, Process};
+pub use self::request::RpcRequest;
 use crate::config::CommandLine;
 
 /// All processes of one upstream.
@@ -77,8 +76,6 @@ pub struct StdioLimits {
     pub line_max: usize,
     /// Bytes of messages that wait for one client.
     pub room: usize,
-    /// What one message may hold.
-    pub json: JsonLimits,
 }
 
 impl Default for StdioLimits {
@@ -90,10 +87,6 @@ impl Default for StdioLimits {
             grace: Duration::from_secs(2),
             line_max: 8 << 20,
             room: 8 << 20,
-            json: JsonLimits {
-                depth: 64,
-                values: 1_000_000,
-            },
         }
     }
 }

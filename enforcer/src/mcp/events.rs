@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use super::reply::Expected;
 use super::seen::Seen;
 use crate::gate::Call;
+use crate::jsonrpc::Came;
 use crate::live::Live;
 use crate::outflow::Piece;
 use crate::record::{Ended, Ledger};
@@ -73,7 +74,7 @@ pub(crate) struct HttpEvents {
     pub(crate) in_all: usize,
 }
 
-/// Messages of a program, one after the other.
+/// Messages of a program, one after the other; each was checked to be JSON that has one reading.
 pub(crate) trait Messages: std::fmt::Debug {
     /// The next one; `None` when there are no more.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<String, &'static str>>>;
@@ -100,13 +101,13 @@ struct Passed {
 }
 
 impl Passage {
-    fn pass(&mut self, mut event: Event) -> Result<Passed, &'static str> {
+    fn pass(&mut self, mut event: Event, came: Came) -> Result<Passed, &'static str> {
         let (mut is_answer, mut failed) = (false, false);
         event.receipt = None;
         if let Some(data) = &event.data {
             // Only names where to resume (2025-11-25).
             if !data.is_empty() {
-                let message = self.expected.read(data)?;
+                let message = self.expected.read(data, came)?;
                 (is_answer, failed) = (
                     message.is_answer && self.expected.id.is_some(),
                     message.failed,
@@ -149,6 +150,14 @@ impl Passage {
 }
 
 impl Source {
+    /// What is known of its messages.
+    pub(super) fn came(&self) -> Came {
+        match self {
+            Self::Http(_) => Came::Unread,
+            Self::Program(_) => Came::Checked,
+        }
+    }
+
     pub(super) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
@@ -243,8 +252,9 @@ impl EventBody {
             };
             match event {
                 Poll::Ready(Some(Ok(event))) => {
+                    let came = source.came();
                     self.timer.restart(self.pause);
-                    match self.passage.pass(event) {
+                    match self.passage.pass(event, came) {
                         Ok(passed) => self.take(passed),
                         Err(why) => return self.broken(why),
                     }

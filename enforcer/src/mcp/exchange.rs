@@ -21,6 +21,7 @@ use super::turn::Conversation;
 use crate::answer::Reply;
 use crate::config::DenyAs;
 use crate::forward::{Answered, ForwardFailure, forward};
+use crate::jsonrpc::{Came, Members};
 use crate::road::{Denial, Destination, Permit};
 use crate::service::{Given, Told, Turn};
 use crate::shares::Reserved;
@@ -342,7 +343,7 @@ impl Turn {
             };
             let told = exchange
                 .expected
-                .read(data)
+                .read(data, source.came())
                 .map_err(UpstreamError::Unusable)?;
             if told.is_answer {
                 let media = HeaderValue::from_static(JSON);
@@ -444,7 +445,7 @@ fn told(bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<ServerMessage, Upst
         .map_err(|_| UpstreamError::Unusable("the server's answer is not UTF-8"))?;
     let told = exchange
         .expected
-        .read(text)
+        .read(text, Came::Unread)
         .map_err(UpstreamError::Unusable)?;
     if told.is_answer {
         Ok(told)
@@ -455,7 +456,7 @@ fn told(bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<ServerMessage, Upst
 
 /// Whether a message could be an answer: then it is read as one.
 fn is_response(data: &str) -> bool {
-    super::members::Members::of(data).is_some_and(|members| members.raw("method").is_none())
+    Members::of(data).is_some_and(|members| members.raw("method").is_none())
 }
 
 fn media_type(headers: &HeaderMap) -> Option<String> {

@@ -5,12 +5,12 @@ use agentca_policy::{HeaderKind, Rule};
 use http::{HeaderMap, Method, header};
 
 use super::doorway::Doorway;
-use super::members::Members;
 use super::revision::{
     self, HeadRefusal, LAST_EVENT_ID, METHOD, NAME, PROTOCOL_VERSION, Revision, SESSION_ID,
 };
 use super::rpc::{Kind, Message};
 use super::turn::Conversation;
+use crate::jsonrpc::{self, Members};
 use crate::road::{Denial, Matched, Permit};
 
 /// No page of another origin may speak for an agent (MCP, Streamable HTTP, security warning).
@@ -150,5 +150,5 @@ fn value_at(arguments: &str, path: &[String]) -> Option<String> {
         members = members.members(name)?;
     }
     let raw = members.raw(last).filter(|raw| *raw != "null")?;
-    Some(super::members::text(raw).unwrap_or_else(|| raw.to_owned()))
+    Some(jsonrpc::text(raw).unwrap_or_else(|| raw.to_owned()))
 }

@@ -15,10 +15,8 @@ use agentca_policy::json;
 use agentca_policy::{McpServer, Tool, ToolDefinition};
 use serde_json::value::RawValue;
 
-use super::edit::Edits;
-use super::members::{Members, place};
-use super::rpc::LIMITS;
 use super::seen::Seen;
+use crate::jsonrpc::{Edits, LIMITS, Members, place};
 use crate::peer::Rights;
 
 /// Leaves out of a result what an agent may not use.

@@ -9,12 +9,10 @@
 mod asks;
 mod denials;
 mod doorway;
-mod edit;
 mod events;
 mod exchange;
 mod heads;
 mod lists;
-mod members;
 mod program;
 mod reply;
 mod request_state;

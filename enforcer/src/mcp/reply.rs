@@ -1,14 +1,11 @@
 //! What an MCP server answers, read as strictly as what it is asked: what cannot be read is not passed on.
 
 use agentca_identity::time::Timestamp;
-use agentca_policy::json;
 
-use super::edit::Edits;
 use super::lists::{Filter, Filtered};
-use super::members::{Members, place};
 use super::request_state::StateSeal;
 use super::revision::Revision;
-use super::rpc::{ENVELOPE, LIMITS, is_id, is_object};
+use crate::jsonrpc::{self, Came, Fault, Members, Message, Shape};
 
 /// What is known of the answer to a request before it comes.
 #[derive(Debug)]
@@ -64,83 +61,53 @@ impl Expected {
     ///
     /// # Errors
     /// Why it is not passed on, and with it the rest of what the server says.
-    pub(crate) fn read(&mut self, text: &str) -> Result<ServerMessage, &'static str> {
+    pub(crate) fn read(&mut self, text: &str, came: Came) -> Result<ServerMessage, &'static str> {
         if let Answer::List(filter) = &mut self.kind
             && let Some(id) = &self.id
             && let Some(filtered) = filter.known(text, id)
         {
             return Ok(answer(Some(filtered), false));
         }
-        json::check(text.as_bytes(), LIMITS)
-            .map_err(|_| "the server's message is no strict JSON")?;
-        let members = Members::of(text).ok_or("the server's message is no JSON-RPC message")?;
-        if members.names().any(|name| !ENVELOPE.contains(&name)) {
-            return Err("the server's message has members that JSON-RPC does not know");
-        }
-        if members.text("jsonrpc").as_deref() != Some("2.0") {
-            return Err("the server's message is no JSON-RPC 2.0");
-        }
-        if members.raw("method").is_some() {
-            return self.told(&members);
-        }
-        self.answered(text, &members)
-    }
-
-    /// A notification, or a request of the server's own.
-    fn told(&self, members: &Members<'_>) -> Result<ServerMessage, &'static str> {
-        let method = members
-            .text("method")
-            .ok_or("the server's message has no method")?;
-        if members.raw("result").is_some() || members.raw("error").is_some() {
-            return Err("the server's message is both a request and an answer");
-        }
-        if members
-            .raw("params")
-            .is_some_and(|params| !is_object(params))
-        {
-            return Err("the server's message has no object as its parameters");
-        }
-        match members.raw("id") {
-            Some(id) if !is_id(id) => return Err("the server's request has no usable id"),
-            Some(_) if !self.server_asks => {
-                return Err("the server asks, which this revision does not let it");
+        let message = Message::came(text, came).map_err(|fault| why(&fault))?;
+        match message.shape() {
+            Shape::Request { .. } if !self.server_asks => {
+                Err("the server asks, which this revision does not let it")
             }
-            _ => {}
+            Shape::Request { method, .. } | Shape::Notification { method, .. } => {
+                Ok(ServerMessage {
+                    lists_changed: method == "notifications/tools/list_changed",
+                    is_answer: false,
+                    ..answer(None, false)
+                })
+            }
+            Shape::Result { id, .. } | Shape::Error { id: Some(id), .. } if !self.awaits(id) => {
+                Err(ANOTHERS)
+            }
+            Shape::Error { id: None, .. } if self.id.is_none() => Err(ANOTHERS),
+            Shape::Result { result, .. } => self.result(&message, result),
+            Shape::Error { .. } => Ok(answer(None, true)),
         }
-        Ok(ServerMessage {
-            lists_changed: method == "notifications/tools/list_changed",
-            is_answer: false,
-            ..answer(None, false)
-        })
     }
 
-    fn answered(
+    fn awaits(&self, id: &str) -> bool {
+        match &self.id {
+            Some(expected) => expected == id,
+            None => matches!(self.kind, Answer::Resumed(_)),
+        }
+    }
+
+    fn result(
         &mut self,
-        text: &str,
-        members: &Members<'_>,
+        message: &Message<'_>,
+        result: &str,
     ) -> Result<ServerMessage, &'static str> {
-        let (result, error) = (members.raw("result"), members.raw("error"));
-        match (&self.id, members.raw("id").filter(|id| *id != "null")) {
-            (Some(expected), Some(id)) if expected == id => {}
-            (None, Some(id)) if is_id(id) && matches!(self.kind, Answer::Resumed(_)) => {}
-            // An error may leave out whose it is (2025-11-25, 2026-07-28).
-            (Some(_), None) if error.is_some() => {}
-            _ => return Err("the server answers another request"),
-        }
-        match (result, error) {
-            (Some(result), None) if is_object(result) => self.result(text, result),
-            (None, Some(error)) if is_error(error) => Ok(answer(None, true)),
-            _ => Err("the server's answer has neither one result nor one error"),
-        }
-    }
-
-    fn result(&mut self, text: &str, result: &str) -> Result<ServerMessage, &'static str> {
+        let text = message.text();
         let members = Members::of(result).ok_or("the server's result cannot be read")?;
         if members.disguised(RESULT).is_some() {
             return Err("the server's result has members that could be taken for others");
         }
         if let (Some(seal), Some(state)) = (&self.states, members.raw("requestState")) {
-            return unfinished(text, state, seal);
+            return unfinished(message, state, seal);
         }
         match &mut self.kind {
             Answer::Plain => Ok(answer(None, false)),
@@ -181,23 +148,25 @@ impl Expected {
                     ..answer(None, false)
                 })
             }
-            Answer::Discover => discover(text, &members),
+            Answer::Discover => discover(message, &members),
         }
     }
 }
 
 /// A result that asks for more input: its state is the agent's alone.
-fn unfinished(text: &str, state: &str, seal: &StateSeal) -> Result<ServerMessage, &'static str> {
-    let own = super::members::text(state).ok_or("the server's state is no text")?;
+fn unfinished(
+    message: &Message<'_>,
+    state: &str,
+    seal: &StateSeal,
+) -> Result<ServerMessage, &'static str> {
+    let own = jsonrpc::text(state).ok_or("the server's state is no text")?;
     let sealed = serde_json::Value::from(seal.seal(&own, Timestamp::now()));
-    let mut edits = Edits::of(text);
-    let range = place(text, state).ok_or("the server's state cannot be read")?;
-    edits.replace(range, sealed.to_string());
-    Ok(answer(Some(edits.done()), false))
+    let text = message.with([(state, &sealed.to_string())]);
+    Ok(answer(Some(text), false))
 }
 
 /// Leaves of the revisions that a server offers those that are spoken here.
-fn discover(text: &str, members: &Members<'_>) -> Result<ServerMessage, &'static str> {
+fn discover(message: &Message<'_>, members: &Members<'_>) -> Result<ServerMessage, &'static str> {
     let raw = members
         .raw("supportedVersions")
         .ok_or("the server tells no versions")?;
@@ -210,13 +179,8 @@ fn discover(text: &str, members: &Members<'_>) -> Result<ServerMessage, &'static
     if spoken.len() == versions.len() {
         return Ok(answer(None, false));
     }
-    let mut edits = Edits::of(text);
     let list = serde_json::json!(spoken).to_string();
-    edits.replace(
-        place(text, raw).ok_or("the server's versions cannot be read")?,
-        list,
-    );
-    Ok(answer(Some(edits.done()), false))
+    Ok(answer(Some(message.with([(raw, &list)])), false))
 }
 
 impl ServerMessage {
@@ -236,14 +200,24 @@ fn answer(text: Option<String>, failed: bool) -> ServerMessage {
     }
 }
 
-/// An error has a whole number and text.
-fn is_error(raw: &str) -> bool {
-    Members::of(raw).is_some_and(|error| {
-        let code = error.raw("code").map(str::parse::<i64>);
-        matches!(code, Some(Ok(_))) && error.text("message").is_some()
-    })
+/// What a record says of a message that is none.
+fn why(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Json(_) => "the server's message is no strict JSON",
+        Fault::NoObject => "the server's message is no JSON-RPC message",
+        Fault::Member(_) => "the server's message has members that JSON-RPC does not know",
+        Fault::Version => "the server's message is no JSON-RPC 2.0",
+        Fault::Id => "the server's message has no usable id",
+        Fault::Method => "the server's message has no method",
+        Fault::Params => "the server's message has no object as its parameters",
+        Fault::Both => "the server's message is both a request and an answer",
+        Fault::Neither | Fault::Outcome => {
+            "the server's answer has neither one result nor one error"
+        }
+    }
 }
 
+const ANOTHERS: &str = "the server answers another request";
 /// Members of results by which something is decided here.
 const RESULT: &[&str] = &[
     "tools",
@@ -269,7 +243,7 @@ mod tests {
             server_asks: false,
             states: None,
         };
-        expected.read(text)
+        expected.read(text, Came::Unread)
     }
 
     #[test]

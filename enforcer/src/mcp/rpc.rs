@@ -1,15 +1,14 @@
-//! The reader of JSON-RPC 2.0 messages: once, strictly, before anything is decided (promise 7).
+//! What a client's message says, as far as it is judged: read once, before anything is decided (promise 7).
 //!
-//! A message is one JSON object with the members of its kind and no others; no name twice at any
-//! depth, no batch, nothing after it, and no member of `params` under a name that a careless reader could
+//! Beyond what every message is ([`jsonrpc`]), no member of `params` has a name that a careless reader could
 //! take for one that is judged. What is forwarded are the bytes that were read.
 
 use std::ops::Range;
 
-use agentca_policy::json::{self, JsonError, JsonLimits};
+use agentca_policy::json::JsonError;
 use bytes::Bytes;
 
-use super::members::{Members, place, text};
+use crate::jsonrpc::{self, Fault, Members, Shape, is_id, is_object, text};
 
 /// One message that was read.
 #[derive(Debug)]
@@ -137,63 +136,49 @@ impl Message {
 }
 
 fn read(body: &[u8]) -> Result<Kind, RpcRefusal> {
-    json::check(body, LIMITS).map_err(|error| unreadable(&error))?;
-    let text = std::str::from_utf8(body).map_err(|_| refusal(PARSE, "the body is not UTF-8"))?;
-    let Some(members) = Members::of(text) else {
-        return Err(refusal(
-            INVALID,
-            "the body must be one JSON-RPC message: an object, no batch",
-        ));
-    };
-    let id = members.raw("id");
-    let told = id.filter(|id| is_id(id));
-    envelope(text, &members).map_err(|refusal| RpcRefusal {
-        id: told.map(str::to_owned),
+    let text = jsonrpc::check(body).map_err(unreadable)?;
+    let kind = jsonrpc::Message::again(text)
+        .map_err(unreadable)
+        .and_then(|message| judged(&message));
+    kind.map_err(|refusal| RpcRefusal {
+        id: Members::of(text)
+            .and_then(|members| members.raw("id"))
+            .filter(|id| is_id(id))
+            .map(str::to_owned),
         ..refusal
     })
 }
 
-fn envelope(text: &str, members: &Members<'_>) -> Result<Kind, RpcRefusal> {
-    if let Some(unknown) = members.names().find(|name| !ENVELOPE.contains(name)) {
-        let unknown: String = unknown.chars().take(64).collect();
-        return Err(refusal(
-            INVALID,
-            format!("`{unknown}` is no member of a JSON-RPC message"),
-        ));
-    }
-    if members.text("jsonrpc").as_deref() != Some("2.0") {
-        return Err(refusal(INVALID, "`jsonrpc` must be \"2.0\""));
-    }
-    let id = match members.raw("id") {
-        None => None,
-        Some(id) if is_id(id) => Some(place(text, id).unwrap_or_default()),
-        Some(_) => {
-            return Err(refusal(
-                INVALID,
-                "`id` must be a string or an integer of at most 2^53",
-            ));
-        }
-    };
-    let Some(method) = members.raw("method") else {
-        return response(members, id);
-    };
-    if members.raw("result").is_some() || members.raw("error").is_some() {
-        return Err(refusal(INVALID, "a message is a request or a response"));
-    }
-    let method = super::members::text(method)
-        .filter(|method| is_method(method))
-        .ok_or_else(|| refusal(INVALID, "`method` must be the name of a method"))?;
-    let params = params(text, members.raw("params"))?;
-    match id {
-        Some(id) => {
+/// What of a message is judged.
+fn judged(message: &jsonrpc::Message<'_>) -> Result<Kind, RpcRefusal> {
+    match message.shape() {
+        Shape::Request { id, method, params } => {
+            let id = message.place(id);
+            let method = named(method)?;
+            let params = self::params(message, *params)?;
             if let Some(missing) = missing(&method, &params) {
                 return Err(refusal(BAD_PARAMS, format!("`{missing}` is missing")));
             }
             Ok(Kind::Request(Box::new(Request { id, method, params })))
         }
-        None if method.starts_with("notifications/") => Ok(Kind::Notification { method }),
-        None => Err(refusal(INVALID, "`id` is missing")),
+        Shape::Notification { method, params } => {
+            let method = named(method)?;
+            self::params(message, *params)?;
+            if !method.starts_with("notifications/") {
+                return Err(refusal(INVALID, "`id` is missing"));
+            }
+            Ok(Kind::Notification { method })
+        }
+        Shape::Result { .. } | Shape::Error { id: Some(_), .. } => Ok(Kind::Response),
+        Shape::Error { id: None, .. } => Err(unreadable(Fault::Neither)),
     }
+}
+
+fn named(method: &str) -> Result<String, RpcRefusal> {
+    let method = Some(method).filter(|method| is_method(method));
+    method
+        .map(str::to_owned)
+        .ok_or_else(|| unreadable(Fault::Method))
 }
 
 /// What a method cannot be judged without.
@@ -205,76 +190,53 @@ fn missing(method: &str, params: &Params) -> Option<&'static str> {
     }
 }
 
-fn response(members: &Members<'_>, id: Option<Range<usize>>) -> Result<Kind, RpcRefusal> {
-    let (result, error) = (members.raw("result"), members.raw("error"));
-    let (true, true, None) = (
-        id.is_some(),
-        result.is_some() != error.is_some(),
-        members.raw("params"),
-    ) else {
-        let detail = "a message has `method`, or `id` and one of `result` and `error`";
-        return Err(refusal(INVALID, detail));
-    };
-    match result.or(error).map(is_object) {
-        Some(true) => Ok(Kind::Response),
-        _ => Err(refusal(INVALID, "`result` and `error` are objects")),
-    }
-}
-
-fn params(text: &str, raw: Option<&str>) -> Result<Params, RpcRefusal> {
+fn params(message: &jsonrpc::Message<'_>, raw: Option<&str>) -> Result<Params, RpcRefusal> {
     let Some(raw) = raw else {
         return Ok(Params::default());
     };
-    let members =
-        Members::of(raw).ok_or_else(|| refusal(BAD_PARAMS, "`params` must be an object"))?;
+    let members = Members::of(raw).ok_or_else(|| unreadable(Fault::Params))?;
     if let Some(name) = members.disguised(PARAMS) {
         let detail = format!("`{name}` could be taken for another member of `params`");
         return Err(refusal(BAD_PARAMS, detail));
     }
-    let at = |raw: &str| place(text, raw);
-    let arguments = match members.raw("arguments") {
-        None => None,
-        Some(raw) if is_object(raw) => at(raw),
-        Some(_) => return Err(refusal(BAD_PARAMS, "`arguments` must be an object")),
-    };
+    let at = |raw: &str| message.place(raw);
+    let arguments = members.raw("arguments");
+    if !arguments.is_none_or(is_object) {
+        return Err(refusal(BAD_PARAMS, "`arguments` must be an object"));
+    }
     Ok(Params {
         name: words(&members, "name")?,
-        name_at: members.raw("name").and_then(at),
+        name_at: members.raw("name").map(at),
         uri: words(&members, "uri")?,
         task: words(&members, "taskId")?,
-        arguments,
+        arguments: arguments.map(at),
         version: words(&members, "protocolVersion")?,
         request_state: words(&members, "requestState")?
             .and_then(|_| members.raw("requestState"))
-            .and_then(at),
+            .map(at),
         meta: match members.raw("_meta") {
             None => Meta::default(),
-            Some(raw) => meta(text, raw)?,
+            Some(raw) => meta(message, raw)?,
         },
     })
 }
 
-fn meta(text: &str, raw: &str) -> Result<Meta, RpcRefusal> {
+fn meta(message: &jsonrpc::Message<'_>, raw: &str) -> Result<Meta, RpcRefusal> {
     let members =
         Members::of(raw).ok_or_else(|| refusal(BAD_PARAMS, "`_meta` must be an object"))?;
     if let Some(name) = members.disguised(META) {
         let detail = format!("`{name}` could be taken for another member of `_meta`");
         return Err(refusal(BAD_PARAMS, detail));
     }
-    let progress_token = match members.raw("progressToken") {
-        None => None,
-        Some(token) if is_id(token) => place(text, token),
-        Some(_) => {
-            return Err(refusal(
-                BAD_PARAMS,
-                "`progressToken` must be a string or an integer",
-            ));
-        }
-    };
+    let progress_token = members.raw("progressToken");
+    if !progress_token.is_none_or(is_id) {
+        let detail = "`progressToken` must be a string or an integer";
+        return Err(refusal(BAD_PARAMS, detail));
+    }
     Ok(Meta {
         version: words(&members, META_VERSION)?,
         capabilities: members.raw(META_CAPABILITIES).is_some_and(is_object),
-        progress_token,
+        progress_token: progress_token.map(|token| message.place(token)),
     })
 }
 
@@ -287,23 +249,6 @@ fn words(members: &Members<'_>, name: &str) -> Result<Option<String>, RpcRefusal
         .transpose()
 }
 
-/// Whether a value is a string, or an integer that every reader reads alike.
-pub(super) fn is_id(raw: &str) -> bool {
-    if raw.starts_with('"') {
-        return raw.len() <= MAX_ID;
-    }
-    let digits = raw.strip_prefix('-').unwrap_or(raw);
-    digits.bytes().all(|byte| byte.is_ascii_digit())
-        && digits
-            .parse::<u64>()
-            .is_ok_and(|number| number <= MAX_NUMBER)
-        && raw != "-0"
-}
-
-pub(super) fn is_object(raw: &str) -> bool {
-    raw.starts_with('{')
-}
-
 fn is_method(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && name
@@ -311,12 +256,19 @@ fn is_method(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"/_-.$".contains(&byte))
 }
 
-fn unreadable(error: &JsonError) -> RpcRefusal {
-    let code = match error {
-        JsonError::Syntax(_) => PARSE,
-        JsonError::Duplicate(_) | JsonError::TooDeep(_) | JsonError::TooMany(_) => INVALID,
-    };
-    refusal(code, format!("the body was refused: {error}"))
+fn unreadable(fault: Fault) -> RpcRefusal {
+    match fault {
+        Fault::Json(error @ JsonError::Syntax(_)) => {
+            refusal(PARSE, format!("the body was refused: {error}"))
+        }
+        Fault::Json(error) => refusal(INVALID, format!("the body was refused: {error}")),
+        Fault::NoObject => refusal(
+            INVALID,
+            "the body must be one JSON-RPC message: an object, no batch",
+        ),
+        Fault::Params => refusal(BAD_PARAMS, Fault::Params.to_string()),
+        fault => refusal(INVALID, fault.to_string()),
+    }
 }
 
 fn refusal(code: i32, detail: impl Into<String>) -> RpcRefusal {
@@ -337,7 +289,6 @@ pub(crate) const BAD_PARAMS: i32 = -32602;
 pub(super) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub(super) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
-pub(super) const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
 /// Every member of `params` that MCP gives a meaning.
 const PARAMS: &[&str] = &[
     "_meta",
@@ -376,15 +327,6 @@ const META: &[&str] = &[
     "tracestate",
     "baggage",
 ];
-
-/// Deeper and more than any tool's arguments.
-pub(crate) const LIMITS: JsonLimits = JsonLimits {
-    depth: 64,
-    values: 1_000_000,
-};
-const MAX_ID: usize = 256;
-/// RFC 7493 section 2.2.
-const MAX_NUMBER: u64 = 1 << 53;
 
 #[cfg(test)]
 mod tests;

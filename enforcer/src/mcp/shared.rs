@@ -17,7 +17,6 @@ use agentca_policy::Rule;
 use super::asks::Asks;
 use super::denials;
 use super::doorway::Doorway;
-use super::edit::Edits;
 use super::exchange::Exchange;
 use super::lists::renamed;
 use super::reply::{Answer, Expected};
@@ -29,6 +28,7 @@ use crate::answer::Reply;
 use crate::config::DenyAs;
 use crate::forward::ForwardFailure;
 use crate::head::Head;
+use crate::jsonrpc::Edits;
 use crate::road::Denial;
 use crate::service::{Given, Told, Turn};
 

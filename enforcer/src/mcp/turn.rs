@@ -11,7 +11,6 @@ use http::{Method, StatusCode, header};
 use super::asks::Asks;
 use super::denials::{self, Told as Refused};
 use super::doorway::Doorway;
-use super::edit::Edits;
 use super::exchange::Exchange;
 use super::heads::{is_json, own_origin, parameters, prepare, repeat};
 use super::lists::{Filter, Judge, ToolJudge};
@@ -23,6 +22,7 @@ use super::session::{Holder, Opened};
 use crate::body;
 use crate::config::DenyAs;
 use crate::head::Head;
+use crate::jsonrpc::{self, Edits};
 use crate::ops::McpKind;
 use crate::record::McpName;
 use crate::road::{Denial, Permit, authorise_mcp};
@@ -382,7 +382,7 @@ fn continued(message: Message, states: Option<&StateSeal>) -> Result<Message, Rp
     let Some(states) = states else {
         return Ok(message);
     };
-    let sealed = super::members::text(message.slice(&range)).unwrap_or_default();
+    let sealed = jsonrpc::text(message.slice(&range)).unwrap_or_default();
     let Some(state) = states.open(&sealed, Timestamp::now()) else {
         return Err(RpcRefusal {
             code: BAD_PARAMS,

@@ -178,7 +178,7 @@ impl HttpEndpoint {
 async fn answered(
     response: Response<Incoming>,
     limits: &ClientLimits,
-) -> Result<Box<serde_json::value::RawValue>, ClientError> {
+) -> Result<Box<str>, ClientError> {
     let status = response.status();
     let coded = response.headers().get(CONTENT_ENCODING);
     if coded.is_some_and(|coding| coding.as_bytes() != b"identity") {
@@ -192,7 +192,7 @@ async fn answered(
         (true, "text/event-stream") => events(response.into_body(), limits).await,
         (true, "application/json") => {
             let text = whole(response.into_body(), limits).await?;
-            match read(&text, limits.json)? {
+            match read(&text)? {
                 Said::Result(result) => Ok(result),
                 Said::Request { .. } | Said::Nothing => {
                     Err(ClientError::Unreadable("it is no answer".to_owned()))
@@ -207,7 +207,7 @@ async fn answered(
         }
         (false, _) => {
             let told = whole(response.into_body(), limits).await;
-            match told.and_then(|text| read(&text, limits.json)) {
+            match told.and_then(|text| read(&text)) {
                 Err(error @ ClientError::Error { .. }) => Err(error),
                 _ => Err(ClientError::Status(status.as_u16())),
             }
@@ -227,10 +227,7 @@ async fn whole(mut body: Incoming, limits: &ClientLimits) -> Result<Vec<u8>, Cli
 }
 
 /// Reads events until one is the answer. What a server asks of us on the way gets none: we offered nothing.
-async fn events(
-    mut body: Incoming,
-    limits: &ClientLimits,
-) -> Result<Box<serde_json::value::RawValue>, ClientError> {
+async fn events(mut body: Incoming, limits: &ClientLimits) -> Result<Box<str>, ClientError> {
     let mut events = EventReader::new(limits.answer_max);
     let mut length: usize = 0;
     while let Some(data) = next_data(&mut body).await? {
@@ -248,7 +245,7 @@ async fn events(
             let Some(data) = event.data.filter(|data| is_message && !data.is_empty()) else {
                 continue;
             };
-            if let Said::Result(result) = read(data.as_bytes(), limits.json)? {
+            if let Said::Result(result) = read(data.as_bytes())? {
                 return Ok(result);
             }
         }

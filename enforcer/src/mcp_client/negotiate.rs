@@ -1,7 +1,6 @@
 //! Which revision a server speaks: the newest is tried, and what the server says to it decides.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{ClientError, Link, MODERN, McpClient, Server, Session, client_info, modern_meta};
@@ -118,8 +117,8 @@ struct Initialized {
     server_info: Value,
 }
 
-fn read<'a, T: Deserialize<'a>>(result: &'a RawValue) -> Result<T, ClientError> {
-    let read = serde_json::from_str(result.get());
+fn read<'a, T: Deserialize<'a>>(result: &'a str) -> Result<T, ClientError> {
+    let read = serde_json::from_str(result);
     read.map_err(|error| ClientError::Unreadable(error.to_string()))
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::reply::{Reply, Said, read};
-use super::{ClientError, ClientLimits};
+use super::ClientError;
+use super::reply::{Reply, Said, line};
 use crate::stdio::{Process, ProcessKey, RpcRequest, Stdio, StdioError};
 
 /// One process for this client alone.
@@ -25,17 +25,13 @@ impl Program {
         Self { processes, key }
     }
 
-    pub(super) async fn request(
-        &self,
-        body: String,
-        limits: &ClientLimits,
-    ) -> Result<Reply, ClientError> {
+    pub(super) async fn request(&self, body: String) -> Result<Reply, ClientError> {
         let process = self.process().await?;
         let request = RpcRequest::read(Bytes::from(body))
             .ok_or_else(|| ClientError::Unreadable("our own request".to_owned()))?;
         let mut exchange = process.request(&request).await?;
         while let Some(message) = exchange.next().await {
-            match read(&message?, limits.json)? {
+            match line(&message?)? {
                 Said::Nothing => {}
                 Said::Request { id, is_ping } => answer(&process, &id, is_ping).await?,
                 Said::Result(result) => {

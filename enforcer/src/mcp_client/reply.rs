@@ -1,16 +1,14 @@
 //! What a server sends: the answer to our one request, or something on the way to it.
 
-use agentca_policy::json::JsonLimits;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::ClientError;
-use crate::stdio::message::{Message, Shape, check};
+use crate::jsonrpc::{Fault, Members, Message, Shape, error_code};
 
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Reply {
-    pub(super) result: Box<RawValue>,
+    pub(super) result: Box<str>,
     /// The session that it opened.
     pub(super) session: Option<String>,
 }
@@ -18,7 +16,7 @@ pub(super) struct Reply {
 /// What one message is to us.
 #[derive(Debug)]
 pub(super) enum Said {
-    Result(Box<RawValue>),
+    Result(Box<str>),
     /// A request of the server, with its id.
     Request {
         id: String,
@@ -29,58 +27,47 @@ pub(super) enum Said {
 }
 
 /// Reads one message; an error that answers our request is an error.
-pub(super) fn read(text: &[u8], limits: JsonLimits) -> Result<Said, ClientError> {
-    let unreadable = |error: &dyn std::fmt::Display| ClientError::Unreadable(error.to_string());
-    check(text, limits).map_err(|error| unreadable(&error))?;
-    let message = Message::read(text).map_err(|error| unreadable(&error))?;
-    let shape = message.shape().map_err(|error| unreadable(&error))?;
-    match shape {
+pub(super) fn read(text: &[u8]) -> Result<Said, ClientError> {
+    said(Message::read(text))
+}
+
+/// Reads a message of a program, which was checked when it came.
+pub(super) fn line(text: &[u8]) -> Result<Said, ClientError> {
+    let text = std::str::from_utf8(text);
+    let text = text.map_err(|error| ClientError::Unreadable(error.to_string()))?;
+    said(Message::again(text))
+}
+
+fn said(message: Result<Message<'_>, Fault>) -> Result<Said, ClientError> {
+    let message = message.map_err(|fault| ClientError::Unreadable(fault.to_string()))?;
+    match message.shape() {
         Shape::Notification { .. } => Ok(Said::Nothing),
-        Shape::Request { method, id } => Ok(Said::Request {
-            id: id.get().to_owned(),
+        Shape::Request { id, method, .. } => Ok(Said::Request {
+            id: (*id).to_owned(),
             is_ping: method == "ping",
         }),
-        Shape::Answer { id, result } => {
-            if id.is_some_and(|id| id.get() != "1") {
-                return Err(ClientError::Unreadable("an answer to nothing".to_owned()));
-            }
-            match result {
-                Some(result) => Ok(Said::Result(result.to_owned())),
-                None => Err(error(text)),
-            }
+        Shape::Result { id, .. } | Shape::Error { id: Some(id), .. } if *id != "1" => {
+            Err(ClientError::Unreadable("an answer to nothing".to_owned()))
         }
+        Shape::Result { result, .. } => Ok(Said::Result((*result).into())),
+        Shape::Error { error, .. } => Err(refused(error)),
     }
 }
 
-fn error(text: &[u8]) -> ClientError {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        error: Told<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Told<'a> {
-        code: i64,
-        message: String,
-        #[serde(borrow, default)]
-        data: Option<&'a RawValue>,
-    }
+fn refused(error: &str) -> ClientError {
     #[derive(Default, Deserialize)]
     struct Data {
         #[serde(default)]
         supported: Vec<String>,
     }
-    match serde_json::from_slice::<Answer<'_>>(text) {
-        Ok(Answer { error }) => {
-            let data = error
-                .data
-                .map(|data| serde_json::from_str::<Data>(data.get()));
-            ClientError::Error {
-                code: error.code,
-                message: error.message.chars().take(200).collect(),
-                supported: data.and_then(Result::ok).unwrap_or_default().supported,
-            }
-        }
-        Err(error) => ClientError::Unreadable(error.to_string()),
+    let members = Members::of(error).unwrap_or_default();
+    let data = members.raw("data").map(serde_json::from_str::<Data>);
+    ClientError::Error {
+        code: error_code(error).unwrap_or_default(),
+        message: members
+            .text("message")
+            .map(|text| text.chars().take(200).collect())
+            .unwrap_or_default(),
+        supported: data.and_then(Result::ok).unwrap_or_default().supported,
     }
 }

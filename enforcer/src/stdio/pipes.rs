@@ -9,10 +9,10 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
 use super::lines::{TooLong, next_line};
-use super::message::{Message, check};
 use super::process::Core;
 use super::routes::Fault;
-use super::{Counts, Stdio, StdioLimits};
+use super::{Counts, Stdio};
+use crate::jsonrpc::Message;
 
 /// Writes line by line; its end closes the process's standard input.
 pub(super) async fn write(
@@ -80,7 +80,7 @@ pub(super) async fn read(stdout: Option<ChildStdout>, stdio: Weak<Stdio>, core: 
         if line.trim_ascii().is_empty() {
             continue;
         }
-        match route(&core, Bytes::from(line), limits) {
+        match route(&core, &line) {
             Ok(dropped) => {
                 useless = 0;
                 count(&stdio, |counts| &counts.dropped_messages, dropped);
@@ -97,10 +97,10 @@ pub(super) async fn read(stdout: Option<ChildStdout>, stdio: Weak<Stdio>, core: 
     }
 }
 
-fn route(core: &Core, line: Bytes, limits: StdioLimits) -> Result<u64, Fault> {
-    check(&line, limits.json)?;
-    let message = Message::read(&line)?;
-    core.routes().route(&line, &message)
+/// The one strict reading of a line: what is handed on is not checked again.
+fn route(core: &Core, line: &[u8]) -> Result<u64, Fault> {
+    let message = Message::read(line)?;
+    core.routes().route(&message)
 }
 
 fn count(stdio: &Weak<Stdio>, which: impl Fn(&Counts) -> &AtomicU64, many: u64) {

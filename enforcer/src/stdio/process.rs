@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::lines::log_stderr;
 use super::mailbox::Mailbox;
-use super::message::RpcRequest;
 use super::pipes::{read, write};
+use super::request::RpcRequest;
 use super::routes::Routes;
 use super::supervisor::{Group, Supervisor};
 use super::{ProcessKey, Stdio, StdioError};

@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::StdioError;
 use super::mailbox::{Full, Mailbox};
-use super::message::{
-    Kind, Malformed, Message, Params, RpcRequest, Shape, line, meant, place, result_meta, splice,
-};
+use super::request::{Kind, NoMeta, RpcRequest, line, meta, text};
+use crate::jsonrpc::{self, Members, Message, Shape, meant};
 
 /// Everything that is under way in one process.
 #[derive(Debug)]
@@ -60,8 +58,12 @@ pub(super) struct Opened {
 /// Why a message of the process belongs nowhere.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
+    #[error("a message of it cannot be read: {0}")]
+    Malformed(#[from] jsonrpc::Fault),
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Meta(#[from] NoMeta),
+    #[error("it tells of progress and not of whose")]
+    NoToken,
     #[error("it answers nothing that was asked")]
     Unasked,
     #[error("it is a request, which this revision has not")]
@@ -113,7 +115,7 @@ impl Routes {
         self.running.insert(self.last, running);
         Ok(Opened {
             number: self.last,
-            line: Bytes::from(request.under(&self.last.to_string())),
+            line: request.under(&self.last.to_string()),
             mailbox,
         })
     }
@@ -139,71 +141,71 @@ impl Routes {
     }
 
     /// What a client's notification becomes; none when what it is about is over.
-    pub(super) fn notification(&mut self, text: &Bytes) -> Result<Option<Bytes>, StdioError> {
+    pub(super) fn notification(&mut self, bytes: &Bytes) -> Result<Option<Bytes>, StdioError> {
         self.still_open()?;
-        let message = Message::read(text).map_err(|_| StdioError::NotAMessage)?;
-        let Ok(Shape::Notification { method }) = message.shape() else {
+        let message = Message::again(text(bytes)).map_err(|_| StdioError::NotAMessage)?;
+        let Shape::Notification { method, params } = message.shape() else {
             return Err(StdioError::NotAMessage);
         };
-        if method != CANCELLED {
-            return Ok(Some(Bytes::from(line(text.to_vec()))));
-        }
-        let params = message.params().map_err(|_| StdioError::NotAMessage)?;
-        let Some(id) = params.request_id else {
-            // A revision with tasks has this.
-            return Ok(Some(Bytes::from(line(text.to_vec()))));
+        let params = params.and_then(Members::of).unwrap_or_default();
+        // A cancellation without an id is of a revision with tasks.
+        let id = params.raw("requestId").filter(|_| method == CANCELLED);
+        let Some(id) = id else {
+            return Ok(Some(line(message.text().to_owned())));
         };
-        let wanted = meant(id.get().as_bytes());
+        let wanted = meant(id);
         let mut running = self.running.iter();
-        let found = running.find(|(_, running)| meant(&running.id) == wanted);
+        let found = running.find(|(_, running)| meant(text(&running.id)) == wanted);
         let Some(number) = found.map(|(number, _)| *number) else {
             return Ok(None);
         };
-        let told = splice(text, vec![(place(text, id), number.to_string().as_bytes())]);
         if let Some(running) = self.forsake(number) {
             running.mailbox.fail(StdioError::Cancelled);
         }
-        Ok(Some(Bytes::from(line(told))))
+        Ok(Some(line(message.with([(id, &number.to_string())]))))
     }
 
     /// What a client's answer becomes, if the server asked.
-    pub(super) fn response(&mut self, text: &Bytes) -> Result<Bytes, StdioError> {
+    pub(super) fn response(&mut self, bytes: &Bytes) -> Result<Bytes, StdioError> {
         self.still_open()?;
-        let message = Message::read(text).map_err(|_| StdioError::NotAMessage)?;
-        let Ok(Shape::Answer { id: Some(id), .. }) = message.shape() else {
+        let message = Message::again(text(bytes)).map_err(|_| StdioError::NotAMessage)?;
+        let (Shape::Result { id, .. } | Shape::Error { id: Some(id), .. }) = message.shape() else {
             return Err(StdioError::NotAMessage);
         };
-        if !self.asked.remove(&meant(id.get().as_bytes())) {
+        if !self.asked.remove(&meant(id)) {
             return Err(StdioError::NotAsked);
         }
         self.used = Instant::now();
-        Ok(Bytes::from(line(text.to_vec())))
+        Ok(line(message.text().to_owned()))
     }
 
-    /// Brings a line of the process, already checked, to where it belongs; gives how many messages
-    /// had to make room.
-    pub(super) fn route(&mut self, text: &Bytes, message: &Message<'_>) -> Result<u64, Fault> {
-        match message.shape()? {
-            Shape::Answer { id, result } => self.answer(text, id, result),
-            Shape::Notification { method } => self.told(text, method, &message.params()?),
+    /// Brings a message of the process to where it belongs; gives how many had to make room.
+    pub(super) fn route(&mut self, message: &Message<'_>) -> Result<u64, Fault> {
+        match message.shape() {
+            Shape::Result { id, result } => self.answer(message, id, Some(result)),
+            Shape::Error { id: Some(id), .. } => self.answer(message, id, None),
+            Shape::Error { id: None, .. } => Err(Fault::Unasked),
+            Shape::Notification { method, params } => {
+                let params = params.and_then(Members::of).unwrap_or_default();
+                self.told(message, method, &params)
+            }
             Shape::Request { .. } if !self.has_session => Err(Fault::Request),
             Shape::Request { id, .. } => {
                 if self.asked.len() >= MOST_ASKED {
                     return Err(Fault::TooManyRequests);
                 }
-                self.asked.insert(meant(id.get().as_bytes()));
-                Ok(self.deliver_to_oldest(text.clone()))
+                self.asked.insert(meant(id));
+                Ok(self.deliver_to_oldest(message))
             }
         }
     }
 
     fn answer(
         &mut self,
-        text: &Bytes,
-        id: Option<&RawValue>,
-        result: Option<&RawValue>,
+        message: &Message<'_>,
+        id: &str,
+        result: Option<&str>,
     ) -> Result<u64, Fault> {
-        let id = id.ok_or(Fault::Unasked)?;
         let number = number(id).ok_or(Fault::Unasked)?;
         let Some(running) = self.running.remove(&number) else {
             let was_given_up = self.given_up.remove(&number);
@@ -217,14 +219,16 @@ impl Routes {
             is_sent: _,
             mailbox,
         } = running;
-        let mut edits = vec![(place(text, id), &outer[..])];
-        if kind == Kind::Listen
-            && let Some(raw) = result
-            && let Some(subscription) = result_meta(raw)?.subscription
-        {
-            edits.push((place(text, subscription), &outer));
-        }
-        mailbox.complete(Bytes::from(splice(text, edits)));
+        let outer = text(&outer);
+        let result = result.filter(|_| kind == Kind::Listen);
+        let subscription = match result.and_then(Members::of) {
+            Some(result) => meta(&result)?.raw(SUBSCRIPTION),
+            None => None,
+        };
+        mailbox.complete(Bytes::from(match subscription {
+            Some(subscription) => message.with([(id, outer), (subscription, outer)]),
+            None => message.with([(id, outer)]),
+        }));
         if let Some(token) = token {
             if self.later_tokens.len() >= REMEMBERED {
                 self.later_tokens.pop_front();
@@ -234,25 +238,29 @@ impl Routes {
         Ok(0)
     }
 
-    fn told(&mut self, text: &Bytes, method: &str, params: &Params<'_>) -> Result<u64, Fault> {
-        if let Some(subscription) = params.meta()?.subscription {
-            return Ok(self.deliver_to_listener(text, subscription));
+    fn told(
+        &mut self,
+        message: &Message<'_>,
+        method: &str,
+        params: &Members<'_>,
+    ) -> Result<u64, Fault> {
+        if let Some(subscription) = meta(params)?.raw(SUBSCRIPTION) {
+            return Ok(self.deliver_to_listener(message, subscription));
         }
         match method {
-            "notifications/progress" => match params.progress_token {
-                Some(token) => Ok(self.progress(text, token)),
-                None => Err(Fault::Malformed(Malformed::Shape)),
+            "notifications/progress" => match params.raw("progressToken") {
+                Some(token) => Ok(self.progress(message, token)),
+                None => Err(Fault::NoToken),
             },
-            CANCELLED => Ok(self.cancelled(text, params)),
+            CANCELLED => Ok(self.cancelled(message, params.raw("requestId"))),
             _ if is_news(method) && self.messages.is_read() => {
-                Ok(self.messages.push_over(text.clone()))
+                Ok(self.messages.push_over(whole(message)))
             }
-            _ => Ok(self.deliver_to_oldest(text.clone())),
+            _ => Ok(self.deliver_to_oldest(message)),
         }
     }
 
-    fn deliver_to_listener(&mut self, text: &Bytes, subscription: &RawValue) -> u64 {
-        let place = place(text, subscription);
+    fn deliver_to_listener(&mut self, message: &Message<'_>, subscription: &str) -> u64 {
         let listens = |running: &&Running| running.kind == Kind::Listen;
         let Some(number) = number(subscription) else {
             return 1;
@@ -260,27 +268,26 @@ impl Routes {
         let Some(running) = self.running.get(&number).filter(listens) else {
             return 1;
         };
-        let message = splice(text, vec![(place, &running.id)]);
+        let message = message.with([(subscription, text(&running.id))]);
         self.push(number, Bytes::from(message))
     }
 
     /// A token that nobody gave, or of a request that was given up, is nobody's.
-    fn progress(&mut self, text: &Bytes, token: &RawValue) -> u64 {
+    fn progress(&mut self, message: &Message<'_>, token: &str) -> u64 {
         let Some(number) = number(token) else {
             return 1;
         };
-        let place = place(text, token);
         if let Some(running) = self.running.get(&number) {
             let Some(outer) = &running.token else {
                 return 1;
             };
-            let message = splice(text, vec![(place, outer)]);
+            let message = message.with([(token, text(outer))]);
             return self.push(number, Bytes::from(message));
         }
         let mut later = self.later_tokens.iter();
         match later.find(|(known, _)| *known == number) {
             Some((_, outer)) if self.has_session => {
-                let message = splice(text, vec![(place, outer)]);
+                let message = message.with([(token, text(outer))]);
                 self.messages.push_over(Bytes::from(message))
             }
             _ => 1,
@@ -288,8 +295,8 @@ impl Routes {
     }
 
     /// A server ends a subscription like this, or takes back what it asked.
-    fn cancelled(&mut self, text: &Bytes, params: &Params<'_>) -> u64 {
-        let listens = params.request_id.and_then(number).filter(|number| {
+    fn cancelled(&mut self, message: &Message<'_>, id: Option<&str>) -> u64 {
+        let listens = id.and_then(number).filter(|number| {
             let running = self.running.get(number);
             running.is_some_and(|running| running.kind == Kind::Listen)
         });
@@ -298,19 +305,19 @@ impl Routes {
             running.mailbox.complete(end_of_subscription(&running.id));
             return 0;
         }
-        if let Some(id) = params.request_id {
-            self.asked.remove(&meant(id.get().as_bytes()));
+        if let Some(id) = id {
+            self.asked.remove(&meant(id));
         }
-        self.deliver_to_oldest(text.clone())
+        self.deliver_to_oldest(message)
     }
 
     /// To the oldest running request, else to whoever reads the session's messages.
-    fn deliver_to_oldest(&mut self, message: Bytes) -> u64 {
+    fn deliver_to_oldest(&mut self, message: &Message<'_>) -> u64 {
         let mut running = self.running.iter();
         let oldest = running.find(|(_, running)| running.kind != Kind::Listen);
         match oldest.map(|(number, _)| *number) {
-            Some(number) => self.push(number, message),
-            None if self.has_session => self.messages.push_over(message),
+            Some(number) => self.push(number, whole(message)),
+            None if self.has_session => self.messages.push_over(whole(message)),
             None => 1,
         }
     }
@@ -389,13 +396,18 @@ fn is_news(method: &str) -> bool {
 }
 
 /// One of our own numbers.
-fn number(raw: &RawValue) -> Option<u64> {
-    raw.get().parse().ok()
+fn number(raw: &str) -> Option<u64> {
+    raw.parse().ok()
+}
+
+/// A message as it came.
+fn whole(message: &Message<'_>) -> Bytes {
+    Bytes::copy_from_slice(message.text().as_bytes())
 }
 
 /// What a server should have answered that only cancelled.
 fn end_of_subscription(id: &Bytes) -> Bytes {
-    let id = String::from_utf8_lossy(id);
+    let id = text(id);
     Bytes::from(format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"resultType\":\"complete\",\
          \"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{id}}}}}}}"
@@ -403,6 +415,7 @@ fn end_of_subscription(id: &Bytes) -> Bytes {
 }
 
 const CANCELLED: &str = "notifications/cancelled";
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const MOST_RUNNING: usize = 1024;
 const MOST_ASKED: usize = 256;
 const REMEMBERED: usize = 1024;

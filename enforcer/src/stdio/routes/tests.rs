@@ -26,8 +26,7 @@ impl Bench {
     }
 
     fn says(&mut self, text: &str) -> Result<u64, Fault> {
-        let text = Bytes::copy_from_slice(text.as_bytes());
-        self.routes.route(&text, &Message::read(&text)?)
+        self.routes.route(&Message::read(text.as_bytes())?)
     }
 }
 

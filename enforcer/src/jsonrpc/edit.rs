@@ -4,13 +4,13 @@ use std::ops::Range;
 
 /// A text and what is put in place of its parts.
 #[derive(Debug)]
-pub(super) struct Edits<'a> {
+pub(crate) struct Edits<'a> {
     text: &'a str,
     parts: Vec<(Range<usize>, String)>,
 }
 
 impl<'a> Edits<'a> {
-    pub(super) fn of(text: &'a str) -> Self {
+    pub(crate) fn of(text: &'a str) -> Self {
         Self {
             text,
             parts: Vec::new(),
@@ -18,12 +18,12 @@ impl<'a> Edits<'a> {
     }
 
     /// Puts `with` where `range` stands; ranges never overlap.
-    pub(super) fn replace(&mut self, range: Range<usize>, with: impl Into<String>) {
+    pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<String>) {
         self.parts.push((range, with.into()));
     }
 
     /// The text with all of them.
-    pub(super) fn done(mut self) -> String {
+    pub(crate) fn done(mut self) -> String {
         self.parts.sort_by_key(|(range, _)| range.start);
         let added: usize = self.parts.iter().map(|(_, with)| with.len()).sum();
         let mut out = String::with_capacity(self.text.len() + added);

@@ -10,36 +10,36 @@ use serde_json::value::RawValue;
 
 /// The members of one object, in their order.
 #[derive(Debug, Default)]
-pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {
     /// Reads an object; `None` for any other value.
-    pub(super) fn of(text: &'a str) -> Option<Self> {
+    pub(crate) fn of(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
     /// The value of a member as it stands.
-    pub(super) fn raw(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn raw(&self, name: &str) -> Option<&'a str> {
         let found = self.0.iter().find(|(own, _)| own == name)?;
         Some(found.1.get())
     }
 
     /// The value of a member that is text.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.raw(name).and_then(text)
     }
 
     /// The members of a member.
-    pub(super) fn members(&self, name: &str) -> Option<Members<'a>> {
+    pub(crate) fn members(&self, name: &str) -> Option<Members<'a>> {
         self.raw(name).and_then(Members::of)
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_ref())
     }
 
     /// A name that a reader which ignores case takes for one of `known`.
-    pub(super) fn disguised(&self, known: &[&str]) -> Option<&str> {
+    pub(crate) fn disguised(&self, known: &[&str]) -> Option<&str> {
         self.names().find(|name| {
             !known.contains(name) && known.iter().any(|known| folded(name).eq(folded(known)))
         })
@@ -47,12 +47,12 @@ impl<'a> Members<'a> {
 }
 
 /// What a value says that is text.
-pub(super) fn text(raw: &str) -> Option<String> {
+pub(crate) fn text(raw: &str) -> Option<String> {
     serde_json::from_str(raw).ok()
 }
 
 /// Where `part`, a slice of `whole`, stands in it.
-pub(super) fn place(whole: &str, part: &str) -> Option<Range<usize>> {
+pub(crate) fn place(whole: &str, part: &str) -> Option<Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let range = start..start.checked_add(part.len())?;
     (whole.get(range.clone())? == part).then_some(range)
