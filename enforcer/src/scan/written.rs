@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use agentca_policy::Risk;
+use agentca_policy::{Risk, Suggestion};
 
 use super::FoundTool;
 use super::methods::Offered;
@@ -27,7 +27,7 @@ pub(super) fn tool(out: &mut String, upstream: &str, found: &FoundTool) {
         quoted(upstream),
         quoted(name),
         quoted(&format!("mcp:{upstream}:{name}")),
-        least_trust(suggestion.risk),
+        trust_for(suggestion),
         suggestion.risk,
         quoted(&suggestion.reason),
         permissions.network,
@@ -57,6 +57,15 @@ pub(super) fn least_trust(risk: Risk) -> &'static str {
         Risk::Read => "L1",
         Risk::Write => "L2",
         Risk::Destructive | Risk::Execute | Risk::Financial => "L3",
+    }
+}
+
+/// Whoever reads a secret may go on as somebody else.
+fn trust_for(suggestion: &Suggestion) -> &'static str {
+    if suggestion.shows_secrets {
+        least_trust(Risk::Execute)
+    } else {
+        least_trust(suggestion.risk)
     }
 }
 

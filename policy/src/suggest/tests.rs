@@ -1,7 +1,9 @@
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+
+mod tools;
 
 fn tool(value: &Value) -> ToolDefinition {
     ToolDefinition::parse(&value.to_string()).unwrap()
@@ -37,6 +39,16 @@ fn the_worst_word_of_a_name_decides() {
         ("dropping", Risk::Destructive),
         ("create_issue", Risk::Write),
         ("update2", Risk::Write),
+        ("get_and_obliterate_it", Risk::Destructive),
+        ("get_and_frobnicate", Risk::Write),
+        ("get_then_pay", Risk::Financial),
+        ("list_files_and_folders", Risk::Read),
+        ("create_or_update_file", Risk::Write),
+        ("long_running_report", Risk::Write),
+        ("list_deleted_items", Risk::Read),
+        ("subscriber", Risk::Write),
+        ("executive_summary", Risk::Read),
+        ("payload_of_order", Risk::Financial),
         ("frobnicate", Risk::Write),
         ("run_query", Risk::Execute),
         ("execute_sql", Risk::Execute),
@@ -65,6 +77,22 @@ fn schema_description_and_annotations_raise() {
             Risk::Destructive,
         ),
         (
+            json!({"description": "Delete what is there"}),
+            Risk::Destructive,
+        ),
+        (
+            json!({"description": "Lists deleted items of a running system, to which nothing is added"}),
+            Risk::Read,
+        ),
+        (
+            json!({"description": "It never deletes, and does not write"}),
+            Risk::Read,
+        ),
+        (
+            json!({"inputSchema": {"properties": {"country_code": {}, "max_price": {}}}}),
+            Risk::Read,
+        ),
+        (
             json!({"inputSchema": {"type": "object", "properties": {"sql": {}}}}),
             Risk::Execute,
         ),
@@ -90,28 +118,51 @@ fn schema_description_and_annotations_raise() {
 }
 
 #[test]
-fn a_hint_lowers_only_where_name_and_schema_agree() {
-    let with = |name: &str, schema: Value, read_only: bool| {
+fn a_servers_word_lowers_nothing() {
+    let with = |name: &str, description: &str, schema: Value| {
         let value = json!({
             "name": name,
-            "description": "Lists what was deleted",
+            "description": description,
             "inputSchema": schema,
-            "annotations": {"readOnlyHint": read_only},
+            "annotations": {"readOnlyHint": true, "destructiveHint": false},
         });
         suggest(&tool(&value)).risk
     };
-    let (plain, sql) = (
-        json!({"type": "object"}),
-        json!({"type": "object", "properties": {"sql": {}}}),
-    );
-    assert_eq!(with("list_things", plain.clone(), true), Risk::Read);
-    assert_eq!(with("list_things", plain.clone(), false), Risk::Destructive);
-    assert_eq!(with("list_things", sql, true), Risk::Execute);
+    let plain = json!({"type": "object"});
+    let sql = json!({"type": "object", "properties": {"sql": {}}});
     assert_eq!(
-        with("delete_things", plain.clone(), true),
+        with("list_things", "Lists things", plain.clone()),
+        Risk::Read
+    );
+    assert_eq!(
+        with("list_things", "Deletes things", plain.clone()),
         Risk::Destructive
     );
-    assert_eq!(with("things", plain, true), Risk::Destructive);
+    assert_eq!(with("list_things", "Lists things", sql), Risk::Execute);
+    assert_eq!(
+        with("delete_things", "Lists things", plain.clone()),
+        Risk::Destructive
+    );
+    assert_eq!(with("things", "Lists things", plain), Risk::Write);
+}
+
+#[test]
+fn what_shows_secrets_is_no_mere_reading() {
+    for (name, shows) in [
+        ("get-env", true),
+        ("printenv", true),
+        ("get_api_key", true),
+        ("list_secrets", true),
+        ("read_environment_variables", true),
+        ("list_environments", false),
+        ("get_envelope", false),
+        ("browser_press_key", false),
+        ("secretary_lookup", false),
+    ] {
+        let suggestion = suggest(&tool(&json!({"name": name})));
+        assert_eq!(suggestion.shows_secrets, shows, "{name}");
+        assert!(!shows || suggestion.risk > Risk::Read, "{name}");
+    }
 }
 
 #[test]
@@ -134,6 +185,9 @@ fn permissions_follow_words_class_and_hints() {
     assert_eq!(fetch.network, Network::External);
     let open = of(json!({"name": "get_balance", "annotations": {"openWorldHint": true}}));
     assert_eq!(open.network, Network::External);
+    let told =
+        of(json!({"name": "get_balance", "description": "Asks the server for a file by its path"}));
+    assert_eq!(told, read);
     let runs = of(json!({"name": "run_tests"}));
     assert_eq!(runs.code_execution, CodeExecution::Unrestricted);
 }
@@ -144,17 +198,28 @@ const WORDS: [&str; 12] = [
 
 proptest! {
     #[test]
-    fn a_worse_word_never_lowers_the_class(
+    fn a_worse_verb_never_lowers_the_class(
         words in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 1..5),
         at in 0..5_usize,
-        worse in proptest::sample::select(&["delete", "exec", "refund", "update", "wipe"][..]),
+        worse in proptest::sample::select(&["delete", "exec", "pay", "execute", "wipe"][..]),
     ) {
         let name = words.join("_");
         let mut more = words.clone();
         more.insert(at.min(words.len()), worse);
         let more = more.join("_");
-        prop_assert!(risk_of(&more) >= risk_of(&name), "{} {}", name, more);
+        prop_assert!(risk_of(&more) >= risk_of(&name).min(Risk::Destructive), "{} {}", name, more);
         prop_assert!(risk_of(&more) >= risk_of(worse));
+    }
+
+    #[test]
+    fn what_is_done_besides_never_lowers_the_class(
+        words in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 1..5),
+        worse in proptest::sample::select(&["refund", "order", "run", "update", "drop"][..]),
+    ) {
+        let name = words.join("_");
+        let more = format!("{name}_and_{worse}");
+        prop_assert!(risk_of(&more) >= risk_of(&name), "{} {}", name, more);
+        prop_assert!(risk_of(&more) >= risk_of(worse), "{}", more);
     }
 
     #[test]
@@ -189,7 +254,7 @@ proptest! {
 
     #[test]
     fn a_name_without_a_known_verb_is_at_least_write(name in "[b-dq-z]{1,4}") {
-        prop_assume!(words::in_name(&name) != Some(Risk::Read));
+        prop_assume!(words::verb(&name).is_none() && !words::is_told(&name));
         prop_assert!(risk_of(&name) >= Risk::Write);
     }
 }

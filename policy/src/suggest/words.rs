@@ -1,9 +1,13 @@
 //! Words that say what a tool does.
 
+use super::lists::{
+    CHANGES, CHANGES_OR_THING, MONEY, MOVES_MONEY, MOVES_MONEY_OR_THING, READS, REMOVES,
+    REMOVES_OR_THING, RUNNERS, RUNS, RUNS_OR_THING, SECRETS, THINGS, TOLD,
+};
 use crate::call::Risk;
-use crate::permissions::{CodeExecution, Filesystem, Network, Permissions};
+use crate::permissions::{Filesystem, Network, Permissions};
 
-/// The words of a name or a text, lower-case: `getAndDelete_all-items2` has six.
+/// The words of a name or a text, lower-case: `getAndDelete_all-items2` has four and `items`.
 pub(super) fn split(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -27,305 +31,146 @@ pub(super) fn split(text: &str) -> Vec<String> {
     words
 }
 
-const DESTRUCTIVE: &[&str] = &[
-    "delete",
-    "del",
-    "remove",
-    "rm",
-    "drop",
-    "purge",
-    "destroy",
-    "wipe",
-    "revoke",
-    "kill",
-    "truncate",
-    "erase",
-    "clear",
-    "cancel",
-    "terminate",
-    "uninstall",
-    "unlink",
-    "discard",
-    "overwrite",
-    "reset",
-    "format",
-    "shred",
-    "ban",
-    "deactivate",
-    "disable",
-    "prune",
-    "evict",
-    "expire",
-    "unpublish",
-    "detach",
-    "stop",
-    "shutdown",
-    "rollback",
-    "revert",
-    "abort",
-    "flush",
-];
+/// What a verb says of the tool that has it in its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// It is a verb wherever it stands.
+    Does(Risk),
+    /// It is the name of a thing, too: `commit`, `order`, `run`.
+    Either(Risk),
+}
 
-const EXECUTE: &[&str] = &[
-    "run",
-    "exec",
-    "execute",
-    "eval",
-    "evaluate",
-    "shell",
-    "spawn",
-    "command",
-    "cmd",
-    "script",
-    "bash",
-    "sh",
-    "powershell",
-    "terminal",
-    "invoke",
-    "launch",
-    "python",
-    "javascript",
-    "compile",
-    "sql",
-    "ssh",
-    "sudo",
-    "system",
-    "deploy",
-    "code",
-];
+impl Verb {
+    pub(super) fn risk(self) -> Risk {
+        let (Self::Does(risk) | Self::Either(risk)) = self;
+        risk
+    }
+}
 
-const FINANCIAL: &[&str] = &[
-    "pay",
-    "payment",
-    "payments",
-    "payout",
-    "transfer",
-    "refund",
-    "charge",
-    "invoice",
-    "withdraw",
-    "withdrawal",
-    "buy",
-    "sell",
-    "purchase",
-    "order",
-    "trade",
-    "checkout",
-    "billing",
-    "bill",
-    "debit",
-    "credit",
-    "wire",
-    "remit",
-    "donate",
-    "deposit",
-    "subscribe",
-    "capture",
-    "settle",
-    "reimburse",
-    "tip",
-    "bid",
-];
+/// How a word stands for its verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `delete`.
+    Base,
+    /// `deletes`, which may be several things, too.
+    Plural,
+    /// `deleted`, `deleting`: what something is, more often than what is done.
+    Participle,
+}
 
-const WRITE: &[&str] = &[
-    "create",
-    "update",
-    "set",
-    "put",
-    "post",
-    "send",
-    "add",
-    "insert",
-    "write",
-    "edit",
-    "upload",
-    "merge",
-    "approve",
-    "patch",
-    "modify",
-    "change",
-    "save",
-    "store",
-    "move",
-    "rename",
-    "copy",
-    "append",
-    "publish",
-    "register",
-    "assign",
-    "grant",
-    "invite",
-    "comment",
-    "reply",
-    "close",
-    "open",
-    "enable",
-    "toggle",
-    "submit",
-    "push",
-    "commit",
-    "import",
-    "sync",
-    "schedule",
-    "book",
-    "sign",
-    "upsert",
-    "replace",
-    "make",
-    "new",
-    "generate",
-    "apply",
-    "configure",
-    "install",
-    "start",
-    "attach",
-    "link",
-    "share",
-    "tag",
-    "label",
-    "mark",
-    "archive",
-    "restore",
-    "fork",
-    "reject",
-    "accept",
-    "confirm",
-    "email",
-    "mail",
-    "message",
-    "notify",
-    "call",
-    "click",
-    "type",
-    "fill",
-    "press",
-    "navigate",
-];
-
-const READ: &[&str] = &[
-    "get",
-    "list",
-    "read",
-    "search",
-    "find",
-    "fetch",
-    "describe",
-    "show",
-    "query",
-    "count",
-    "view",
-    "lookup",
-    "look",
-    "check",
-    "inspect",
-    "browse",
-    "retrieve",
-    "stat",
-    "status",
-    "help",
-    "echo",
-    "ping",
-    "info",
-    "summarize",
-    "summarise",
-    "explain",
-    "compare",
-    "diff",
-    "validate",
-    "verify",
-    "download",
-    "export",
-    "preview",
-    "whoami",
-    "version",
-    "health",
-    "observe",
-    "watch",
-    "resolve",
-    "calculate",
-    "convert",
-    "translate",
-    "analyze",
-    "analyse",
-    "suggest",
-    "print",
-    "head",
-    "tail",
-    "cat",
-    "ls",
-    "grep",
-    "history",
-    "discover",
-    "estimate",
-    "exists",
-    "is",
-    "has",
-];
-
-/// What a word of a name says; none when it is no known verb.
-pub(super) fn in_name(word: &str) -> Option<Risk> {
-    let classes = [
-        (FINANCIAL, Risk::Financial),
-        (EXECUTE, Risk::Execute),
-        (DESTRUCTIVE, Risk::Destructive),
-        (WRITE, Risk::Write),
-        (READ, Risk::Read),
+/// The verb that a word is, and its form.
+pub(super) fn verb(word: &str) -> Option<(Verb, Form)> {
+    if let Some(verb) = base(word) {
+        return Some((verb, Form::Base));
+    }
+    let endings = [
+        ("s", Form::Plural),
+        ("es", Form::Plural),
+        ("ed", Form::Participle),
+        ("d", Form::Participle),
+        ("ing", Form::Participle),
     ];
-    let class = classes.iter().find(|(words, _)| is_among(word, words));
-    let hidden = || {
-        classes
-            .iter()
-            .take(3)
-            .find(|(words, _)| hides_in(word, words))
-    };
-    class.or_else(hidden).map(|(_, risk)| *risk)
+    endings.into_iter().find_map(|(ending, form)| {
+        let stem = word.strip_suffix(ending).filter(|stem| stem.len() > 2)?;
+        Some((base(stem).or_else(|| longer_stem(stem, ending))?, form))
+    })
 }
 
-/// What an argument's name says besides.
-pub(super) fn in_schema(word: &str) -> Option<Risk> {
-    match word {
-        "sql" | "command" | "cmd" | "code" | "script" | "shell" | "argv" | "expression" => {
-            Some(Risk::Execute)
-        }
-        "amount" | "currency" | "iban" | "price" | "payee" | "payer" | "cents" | "wallet" => {
-            Some(Risk::Financial)
-        }
-        "overwrite" | "force" | "delete" | "purge" => Some(Risk::Destructive),
-        "content" | "body" | "payload" => Some(Risk::Write),
+/// `dropping` is of `drop`, `deleting` of `delete`.
+fn longer_stem(stem: &str, ending: &str) -> Option<Verb> {
+    let mut letters = stem.chars().rev();
+    let doubled = letters.next() == letters.next();
+    let single = stem.char_indices().next_back().filter(|_| doubled);
+    let single = single.and_then(|(at, _)| stem.get(..at));
+    single.and_then(base).or_else(|| {
+        (ending == "ing")
+            .then(|| base(&format!("{stem}e")))
+            .flatten()
+    })
+}
+
+fn base(word: &str) -> Option<Verb> {
+    let tables = [
+        (MOVES_MONEY, Verb::Does(Risk::Financial)),
+        (MOVES_MONEY_OR_THING, Verb::Either(Risk::Financial)),
+        (RUNS, Verb::Does(Risk::Execute)),
+        (RUNS_OR_THING, Verb::Either(Risk::Execute)),
+        (REMOVES, Verb::Does(Risk::Destructive)),
+        (REMOVES_OR_THING, Verb::Either(Risk::Destructive)),
+        (CHANGES, Verb::Does(Risk::Write)),
+        (CHANGES_OR_THING, Verb::Either(Risk::Write)),
+        (READS, Verb::Does(Risk::Read)),
+    ];
+    let found = tables.iter().find(|(words, _)| words.contains(&word));
+    found.map(|(_, verb)| *verb)
+}
+
+/// Several words written as one: `deletefile`.
+pub(super) fn compound(word: &str) -> Option<[&str; 2]> {
+    if base(word).is_some() {
+        return None;
+    }
+    THINGS.iter().find_map(|thing| {
+        let first = word.strip_suffix(thing)?;
+        base(first)?;
+        Some([first, word.get(first.len()..)?])
+    })
+}
+
+/// Two words that are one thing, and what they are read as.
+pub(super) fn pair(first: &str, second: &str) -> Option<&'static str> {
+    match (first, second.strip_suffix('s').unwrap_or(second)) {
+        ("pull" | "merge", "request") => Some("proposal"),
+        ("git", "checkout") => Some("switch"),
+        ("api" | "access" | "private" | "secret" | "ssh" | "signing" | "encryption", "key")
+        | ("anon" | "service" | "client", "key" | "secret") => Some("secret"),
+        ("environment" | "env", "variable" | "var") => Some("env"),
         _ => None,
     }
 }
 
-/// What a description's word says: only verbs that hardly stand there by chance.
-pub(super) fn in_text(word: &str) -> Option<Risk> {
-    match word {
-        "pays" | "refund" | "refunds" | "withdraws" | "purchases" | "payout" => {
-            Some(Risk::Financial)
-        }
-        "executes" | "execute" | "executing" | "eval" | "evaluates" | "shell" => {
-            Some(Risk::Execute)
-        }
-        "delete" | "deletes" | "deleting" | "deleted" | "remove" | "removes" | "removing"
-        | "destroy" | "destroys" | "erase" | "erases" | "wipe" | "wipes" | "purge" | "purges"
-        | "drop" | "drops" | "truncate" | "truncates" | "revoke" | "revokes" | "overwrite"
-        | "overwrites" | "destructive" | "irreversible" | "irreversibly" | "permanently" => {
-            Some(Risk::Destructive)
-        }
-        "create" | "creates" | "creating" | "update" | "updates" | "updating" | "modify"
-        | "modifies" | "write" | "writes" | "writing" | "send" | "sends" | "sending" | "insert"
-        | "inserts" | "upload" | "uploads" | "edit" | "edits" | "add" | "adds" | "publish"
-        | "publishes" => Some(Risk::Write),
-        _ => None,
-    }
+/// What begins another thing that a tool does.
+pub(super) fn joins(word: &str) -> bool {
+    matches!(word, "and" | "or" | "then" | "plus")
 }
 
-/// What a word says about reach.
+/// Things that are money, or move it when they are changed.
+pub(super) fn is_money(word: &str) -> bool {
+    MONEY.contains(&singular(word)) || MOVES_MONEY_OR_THING.contains(&singular(word))
+}
+
+/// Things that run what they are given.
+pub(super) fn runs_things(word: &str) -> bool {
+    RUNNERS.contains(&word)
+        || RUNNERS.contains(&singular(word))
+        || RUNS_OR_THING.contains(&singular(word))
+}
+
+/// What opens other doors for whoever reads it.
+pub(super) fn is_secret(word: &str) -> bool {
+    // Several environments are places, one may be variables.
+    word == "environment" || SECRETS.contains(&singular(word))
+}
+
+/// What somebody asks for who wants to know something.
+pub(super) fn is_told(word: &str) -> bool {
+    TOLD.contains(&word)
+}
+
+fn singular(word: &str) -> &str {
+    if let Some(stem) = word.strip_suffix("sses") {
+        return word.get(..stem.len().saturating_add(2)).unwrap_or(word);
+    }
+    word.strip_suffix('s')
+        .filter(|stem| !stem.ends_with('s'))
+        .unwrap_or(word)
+}
+
+/// What a word of the name or of an argument's name says about reach.
 pub(super) fn reach(word: &str) -> Permissions {
     let none = Permissions::NONE;
     match word {
-        "url" | "uri" | "http" | "https" | "web" | "website" | "webpage" | "internet"
-        | "browser" | "email" | "mail" | "webhook" | "download" | "crawl" | "scrape" | "domain"
-        | "tweet" | "slack" | "sms" => Permissions {
+        "url" | "urls" | "uri" | "download" | "domain" | "slack" => Permissions {
             network: Network::External,
             ..none
         },
@@ -333,45 +178,25 @@ pub(super) fn reach(word: &str) -> Permissions {
             network: Network::Internal,
             ..none
         },
-        "path" | "file" | "files" | "filename" | "filepath" | "directory" | "folder" | "dir"
-        | "disk" => Permissions {
+        "path" | "paths" | "file" | "files" | "filename" | "filepath" | "directory"
+        | "directories" | "folder" | "dir" | "disk" => Permissions {
             filesystem: Filesystem::Read,
             ..none
         },
-        "code" | "script" | "command" | "cmd" | "shell" | "eval" | "exec" | "bash" | "python"
-        | "javascript" => Permissions {
-            code_execution: CodeExecution::Unrestricted,
-            ..none
-        },
-        _ => none,
+        _ => reach_of_text(word),
     }
 }
 
-/// Also in the forms that a verb takes: `deletes`, `deleted`, `deleting`.
-fn is_among(word: &str, words: &[&str]) -> bool {
-    let known = |stem: &str| words.contains(&stem);
-    if known(word) {
-        return true;
+/// What a word says about reach wherever it stands.
+pub(super) fn reach_of_text(word: &str) -> Permissions {
+    let network = match word {
+        "http" | "https" | "web" | "website" | "websites" | "webpage" | "webpages" | "internet"
+        | "browser" | "email" | "emails" | "mail" | "webhook" | "crawl" | "crawls" | "scrape"
+        | "scrapes" | "tweet" | "sms" => Network::External,
+        _ => Network::None,
+    };
+    Permissions {
+        network,
+        ..Permissions::NONE
     }
-    ["s", "es", "ed", "d", "ing"].iter().any(|ending| {
-        word.strip_suffix(ending).is_some_and(|stem| {
-            let doubled = stem.char_indices().next_back().filter(|(at, last)| {
-                stem.get(..*at)
-                    .is_some_and(|before| before.ends_with(*last))
-            });
-            let single = doubled.and_then(|(at, _)| stem.get(..at));
-            stem.len() > 2
-                && (known(stem)
-                    || single.is_some_and(known)
-                    || (*ending == "ing" && known(&format!("{stem}e"))))
-        })
-    })
-}
-
-/// Whether a word that is none of its own is several written together: `deletefile`.
-fn hides_in(word: &str, words: &[&str]) -> bool {
-    const LONG_ENOUGH: usize = 5;
-    words
-        .iter()
-        .any(|known| known.len() >= LONG_ENOUGH && word.contains(known))
 }
