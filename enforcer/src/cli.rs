@@ -247,12 +247,14 @@ configuration with every key, its default and what it is for.";
 const SCAN_EXAMPLES: &str = "\
 Examples:
   agentca-enforcer scan --mcp http://127.0.0.1:9000/mcp --upstream payments
-  agentca-enforcer scan --command \"npx -y @modelcontextprotocol/server-everything\" --upstream everything
+  agentca-enforcer scan --mcp \"npx -y @modelcontextprotocol/server-everything\" --upstream everything
+  agentca-enforcer scan --config enforcer.toml --upstream payments
   agentca-enforcer scan --mcp http://127.0.0.1:9000/mcp --upstream payments --dry-run
 
-Writes catalogue.toml and catalogue.pins.json, or what `--out` names. Where they are there already, what
+Writes catalogue.toml and catalogue.pins.json, or what `--out` or the configuration names. Where they are there already, what
 is new is added at the end and nothing else is touched. Risks and permissions are guesses by name,
-schema and annotations, the higher where unsure: read them. The first scan of a server pins its tools;
+schema and annotations, the higher where unsure: read them. What would reach external hosts, write files
+or run code is denied until `agentca-enforcer catalogue approve --manual-review`. The first scan of a server pins its tools;
 those that come later, or change, wait for `agentca-enforcer catalogue approve`.";
 
 const CATALOGUE_EXAMPLES: &str = "\

@@ -89,6 +89,29 @@ impl Config {
         Self::parse_at(&text, &place).map_err(|errors| errors.in_file(path))
     }
 
+    /// Reads and checks a file; what it names as its catalogue may still have to be written.
+    pub(crate) fn load_before_scan(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigErrors::unreadable(path, &error))?;
+        let read = |path: &Path| match std::fs::read_to_string(path) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && path
+                        .extension()
+                        .is_some_and(|extension| extension == "toml") =>
+            {
+                Ok(String::new())
+            }
+            read => read,
+        };
+        let place = FilePlace {
+            file: Some(path),
+            base: path.parent().unwrap_or(Path::new("")),
+            read: &read,
+        };
+        Self::parse_at(&text, &place).map_err(|errors| errors.in_file(path))
+    }
+
     /// Checks a file's text; relative paths begin at `base`. No I/O: files that it names are taken
     /// for absent.
     ///
@@ -117,6 +140,15 @@ impl Config {
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("log")
+    }
+
+    /// The files named by `catalogue`.
+    pub(crate) fn catalogue_tables(&self) -> impl Iterator<Item = &Path> {
+        let files = self.catalogue_files.iter().map(PathBuf::as_path);
+        files.filter(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
     }
 
     /// Where the pin of a tool belongs: beside the file that declares it. `own` is this

@@ -10,11 +10,11 @@ mod written;
 
 use agentca_identity::time::Timestamp;
 use agentca_policy::{
-    Approved, Pin, PinsFile, Risk, SCAN, Suggestion, ToolDefinition, digest_text, is_segment,
-    suggest,
+    Approval, Approved, Pin, PinsFile, Risk, SCAN, Suggestion, ToolDefinition, digest_text,
+    is_segment, suggest,
 };
 
-pub use self::files::{CatalogueFiles, FileError, read_pins, write_file};
+pub use self::files::{CatalogueFiles, FileError, FolderLock, read_pins, write_file};
 pub use self::person::{Person, PersonError};
 use crate::mcp_client::{ListedTool, Server};
 
@@ -97,6 +97,8 @@ pub struct Row {
     pub reason: String,
     /// What becomes of it.
     pub state: State,
+    /// Why somebody has to review it by hand before it can be called; none when nobody has to, or did.
+    pub review: Option<&'static str>,
 }
 
 /// What becomes of a tool.
@@ -174,6 +176,7 @@ impl Plan {
                 risk: tool.suggestion.risk,
                 reason: tool.suggestion.reason.clone(),
                 state,
+                review: review(tool, upstream, files, state),
             });
         }
         for method in methods::offered(&found.server) {
@@ -184,6 +187,18 @@ impl Plan {
         }
         plan
     }
+}
+
+/// The table that a tool gets by itself, with guesses for a person to correct.
+#[must_use]
+pub fn declaration(upstream: &str, definition: &ToolDefinition) -> String {
+    let tool = FoundTool {
+        definition: definition.clone(),
+        suggestion: suggest(definition),
+    };
+    let mut table = String::new();
+    written::tool(&mut table, upstream, &tool);
+    table
 }
 
 fn state(
@@ -207,6 +222,27 @@ fn state(
         None if is_declared => State::Pinned,
         None => State::Added,
     }
+}
+
+/// By what the catalogue declares, or will once it is written.
+fn review(
+    tool: &FoundTool,
+    upstream: &str,
+    files: &CatalogueFiles,
+    state: State,
+) -> Option<&'static str> {
+    let name = tool.definition.name();
+    let declared = files.permissions(upstream, name);
+    let permissions = declared.unwrap_or(tool.suggestion.permissions);
+    let pin = files
+        .pins
+        .pin(upstream, name)
+        .filter(|_| state == State::Known);
+    let statement = pin.and_then(|pin| pin.approved.statement.as_ref());
+    let reviewed = statement
+        .and_then(|statement| Approval::read(statement).ok())
+        .is_some_and(|approval| approval.manual_review);
+    permissions.wants_review().filter(|_| !reviewed)
 }
 
 fn pin(upstream: &str, tool: &FoundTool, now: Timestamp) -> Pin {

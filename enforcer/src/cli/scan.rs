@@ -1,54 +1,48 @@
 //! `agentca-enforcer scan`.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+mod server;
+
+use std::path::PathBuf;
 
 use agentca_identity::name::Name;
 use agentca_identity::time::Timestamp;
-use clap::Args;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use clap::{ArgGroup, Args};
 use serde_json::json;
-use zeroize::Zeroizing;
 
-use super::output::{Failure, Table, print};
-use crate::config::{self, CommandLine, TlsOptions, Transport, Upstream};
-use crate::mcp_client::{ClientError, ClientLimits, HttpEndpoint, McpClient};
-use crate::scan::{CatalogueFiles, Found, Plan};
-use crate::stdio::{Stdio, StdioLimits};
-use crate::upstream::Target;
+use self::server::Asked;
+use super::output::{Failure, Table, print, printable};
+use crate::mcp_client::ClientError;
+use crate::scan::{CatalogueFiles, FolderLock, Found, Plan, Row};
 
 /// What is scanned, and where it is written.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("server").required(true).args(["mcp", "command", "config"]))]
 pub(super) struct ScanArgs {
-    /// The endpoint of a server behind HTTP, like http://127.0.0.1:9000/mcp
-    #[arg(
-        long,
-        value_name = "URL",
-        conflicts_with = "command",
-        required_unless_present = "command"
-    )]
+    /// The server: the endpoint of one behind HTTP, like http://127.0.0.1:9000/mcp, or the command line
+    /// of one over stdio; words as in a shell, but no shell runs it
+    #[arg(long, value_name = "URL|COMMAND LINE")]
     mcp: Option<String>,
-    /// The program and arguments of a server over stdio; words as in a shell, but no shell runs it
+    /// The same for a command line alone
     #[arg(long, value_name = "COMMAND LINE")]
     command: Option<String>,
+    /// The configuration whose `[[upstream]]` it is: with its credentials, TLS and catalogue
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The CA that an https server's certificate hangs from, PEM; without it the system's
-    #[arg(long, value_name = "FILE", requires = "mcp")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "config"])]
     ca: Option<PathBuf>,
     /// The file whose content is sent as a bearer token
-    #[arg(long, value_name = "FILE", requires = "mcp")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "config"])]
     bearer_file: Option<PathBuf>,
     /// An environment variable of the program, besides PATH and HOME; repeat for more
-    #[arg(long = "env", value_name = "NAME=VALUE", requires = "command")]
+    #[arg(long = "env", value_name = "NAME=VALUE", conflicts_with = "config")]
     environment: Vec<String>,
     /// The `name` of the server's `[[upstream]]`
     #[arg(long, value_name = "NAME")]
     upstream: Name,
-    /// The catalogue; the pins are written beside it
-    #[arg(long, value_name = "FILE", default_value = "catalogue.toml")]
-    out: PathBuf,
+    /// The catalogue; the pins are written beside it [default: the one of `--config`, else catalogue.toml]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Print what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -58,23 +52,33 @@ pub(super) struct ScanArgs {
 }
 
 pub(super) fn run(arguments: &ScanArgs) -> Result<(), Failure> {
-    let upstream = arguments.upstream.to_string();
+    let upstream = arguments.upstream.as_str();
+    let configured = arguments.configured()?;
+    let out = arguments.out.clone();
+    let out = out.or_else(|| Some(configured.as_ref()?.catalogue()));
+    let out = out.unwrap_or_else(|| PathBuf::from("catalogue.toml"));
     // What is wrong with the files is told before anybody is asked.
-    let files = CatalogueFiles::read(&arguments.out).map_err(Failure::usage)?;
+    CatalogueFiles::read(&out).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let found = runtime.block_on(find(arguments, &upstream))?;
+    let found = runtime.block_on(async {
+        let asked = match &configured {
+            Some(configured) => configured.asked()?,
+            None => arguments.asked()?,
+        };
+        find(asked, upstream).await
+    })?;
     for (tool, why) in &found.refused {
         let tool: String = tool.chars().take(128).collect();
-        let tool = super::output::printable(&tool);
-        eprintln!(
-            "{upstream}: `{tool}` is left out: {}",
-            super::output::printable(why)
-        );
+        let (tool, why) = (printable(&tool), printable(why));
+        eprintln!("{upstream}: `{tool}` is left out: {why}");
     }
+    // Asking took its time: others may have written meanwhile.
+    let _held = FolderLock::of(&out).map_err(Failure::usage)?;
+    let files = CatalogueFiles::read(&out).map_err(Failure::usage)?;
     let plan = Plan::make(&found, &files, Timestamp::now());
     let written = if arguments.dry_run {
         Vec::new()
@@ -82,17 +86,19 @@ pub(super) fn run(arguments: &ScanArgs) -> Result<(), Failure> {
         files.write(&plan).map_err(Failure::failed)?
     };
     report(arguments, &found, &files, &plan, &written)?;
-    if plan.rows.iter().any(|row| row.state.wants_a_person()) {
-        eprintln!(
-            "{upstream}: some tools wait for a person: see `agentca-enforcer catalogue diff`, then \
-             `catalogue approve` or `catalogue reject`"
-        );
+    let config = arguments.config.as_deref().map(std::path::Path::display);
+    let config = config.map_or_else(|| "enforcer.toml".to_owned(), |path| path.to_string());
+    for line in meaning(upstream, &plan.rows, &config) {
+        eprintln!("{line}");
+    }
+    if let Some(configured) = configured.filter(|configured| !configured.names(&out)) {
+        eprintln!("{}", configured.how_to_name(&out));
     }
     Ok(())
 }
 
-async fn find(arguments: &ScanArgs, upstream: &str) -> Result<Found, Failure> {
-    let (client, processes) = client(arguments, upstream)?;
+async fn find(asked: Asked, upstream: &str) -> Result<Found, Failure> {
+    let Asked { client, processes } = asked;
     eprintln!("{upstream}: asking for its tools …");
     let listed = async {
         let server = client.server().await?;
@@ -109,86 +115,49 @@ async fn find(arguments: &ScanArgs, upstream: &str) -> Result<Found, Failure> {
     let name = server.name.clone().unwrap_or_else(unnamed);
     eprintln!(
         "{upstream}: {} of revision {}, {} tools",
-        super::output::printable(&name),
+        printable(&name),
         server.revision,
         tools.len()
     );
     Ok(Found::of(upstream, server, &tools))
 }
 
-type Connected = (McpClient, Option<Arc<Stdio>>);
-
-fn client(arguments: &ScanArgs, upstream: &str) -> Result<Connected, Failure> {
-    let limits = ClientLimits::default();
-    if let Some(url) = &arguments.mcp {
-        let endpoint = endpoint(arguments, upstream, url)?;
-        return Ok((McpClient::http(endpoint, limits), None));
-    }
-    let line = arguments.command.as_deref().unwrap_or_default();
-    let mut words = words(line).map_err(|error| Failure::usage(format!("--command: {error}")))?;
-    if words.is_empty() {
-        return Err(Failure::usage("--command names no program"));
-    }
-    let command = CommandLine {
-        program: words.remove(0),
-        arguments: words,
-        environment: environment(&arguments.environment)?,
-        max_processes: 1,
-        idle: Duration::from_secs(300),
+/// What follows from it for whoever wants to call the tools.
+fn meaning(upstream: &str, rows: &[Row], config: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let example = |tool: &str, more: &str| {
+        format!(
+            "  agentca-enforcer catalogue approve {upstream}:{tool} --config {config}{more} --reason \"…\""
+        )
     };
-    let handle = tokio::runtime::Handle::current();
-    let processes = Stdio::new(upstream, command, StdioLimits::default(), handle);
-    let client = McpClient::program(Arc::clone(&processes), limits);
-    Ok((client, Some(processes)))
-}
-
-fn endpoint(arguments: &ScanArgs, upstream: &str, url: &str) -> Result<HttpEndpoint, Failure> {
-    let tls = arguments.ca.as_ref().map(|ca| TlsOptions {
-        ca: Some(ca.clone()),
-        ..TlsOptions::default()
-    });
-    let place = config::mcp_place(url, tls.as_ref());
-    let place = place.map_err(|error| Failure::usage(format!("--mcp {error}")))?;
-    let upstream = Upstream {
-        name: upstream.to_owned(),
-        transport: Transport::Http(place),
-        mcp: None,
-        credentials: None,
-    };
-    let target = Target::of(&upstream).ok_or_else(|| Failure::usage("--mcp is no URL"))?;
-    let target = target.map_err(|error| Failure::usage(format!("--mcp `{url}`: {error}")))?;
-    let shown = bearer(arguments.bearer_file.as_deref())?;
-    Ok(HttpEndpoint::of(
-        Arc::new(target),
-        Box::new(move || Ok(shown.clone())),
-    ))
-}
-
-/// The fields that show a token.
-fn bearer(file: Option<&Path>) -> Result<HeaderMap, Failure> {
-    let mut shown = HeaderMap::new();
-    if let Some(file) = file {
-        let wrong = |error: &dyn std::fmt::Display| {
-            Failure::usage(format!("--bearer-file {}: {error}", file.display()))
-        };
-        let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-        let text = Zeroizing::new(text);
-        let value = Zeroizing::new(format!("Bearer {}", text.trim_end()));
-        let mut value = HeaderValue::from_str(&value).map_err(|error| wrong(&error))?;
-        value.set_sensitive(true);
-        shown.insert(AUTHORIZATION, value);
+    let reviews: Vec<&Row> = rows.iter().filter(|row| row.review.is_some()).collect();
+    if let Some(first) = reviews.first() {
+        let tools = reviews.iter().map(|row| {
+            let why = row.review.unwrap_or_default();
+            format!("`{}` ({why})", row.tool)
+        });
+        lines.push(format!(
+            "{upstream}: denied as `tool-unverified` until somebody records a review by hand: {}.\n\
+             Where the guess is wrong, correct its `[tool.permissions]`; where it is right, review it:",
+            tools.collect::<Vec<_>>().join(", ")
+        ));
+        lines.push(example(&first.tool, " --manual-review"));
     }
-    Ok(shown)
-}
-
-fn environment(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let pairs = given.iter().map(|pair| {
-        let split = pair.split_once('=').filter(|(name, _)| !name.is_empty());
-        let (name, value) = split
-            .ok_or_else(|| Failure::usage(format!("--env `{pair}`: write it like `NAME=VALUE`")))?;
-        Ok((name.to_owned(), value.to_owned()))
-    });
-    pairs.collect()
+    let waits: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.state.wants_a_person())
+        .collect();
+    if !waits.is_empty() {
+        let tools = waits
+            .iter()
+            .map(|row| format!("`{}` ({})", row.tool, row.state.as_str()));
+        lines.push(format!(
+            "{upstream}: denied as `tool-changed` until a person decides: {}; see\n  \
+             agentca-enforcer catalogue diff --config {config}",
+            tools.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    lines
 }
 
 fn report(
@@ -201,7 +170,7 @@ fn report(
     let tools = plan.rows.iter().map(|row| {
         json!({
             "tool": row.tool, "digest": row.digest, "risk": row.risk.as_str(),
-            "reason": row.reason, "state": row.state.as_str(),
+            "reason": row.reason, "state": row.state.as_str(), "wants_review": row.review,
         })
     });
     let refused = found
@@ -217,7 +186,7 @@ fn report(
         "written": written,
     });
     let text = if arguments.dry_run {
-        files.text_with(plan)
+        files.text_with(&plan.added)
     } else {
         let mut table = Table::new(["TOOL", "RISK", "STATE", "WHY"]);
         for row in &plan.rows {
@@ -237,57 +206,5 @@ fn report(
     Ok(())
 }
 
-/// The words of a command line: spaces part them, quotes keep them together, a backslash takes the
-/// next character as it is.
-fn words(line: &str) -> Result<Vec<String>, &'static str> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match (quote, letter) {
-            (Some(open), _) if letter == open => quote = None,
-            (None, '"' | '\'') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (None | Some('"'), '\\') => {
-                let next = letters.next().ok_or("it ends with a backslash")?;
-                word.get_or_insert_default().push(next);
-            }
-            (None, space) if space.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
-        }
-    }
-    if quote.is_some() {
-        return Err("a quote is not closed");
-    }
-    words.extend(word);
-    Ok(words)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_line_is_split_into_words() {
-        for (line, expected) in [
-            ("", &[][..]),
-            ("  npx  -y server ", &["npx", "-y", "server"]),
-            (r#"a "b c" 'd "e' ''"#, &["a", "b c", "d \"e", ""]),
-            (r#"a\ b "c\"d" 'e\f'"#, &["a b", "c\"d", "e\\f"]),
-            ("--root=\"/my files\"/x", &["--root=/my files/x"]),
-        ] {
-            assert_eq!(words(line).unwrap(), expected, "{line}");
-        }
-        assert!(words("a \"b").is_err() && words("a\\").is_err());
-    }
-
-    #[test]
-    fn an_environment_variable_has_a_name() {
-        let given = |pair: &str| environment(&[pair.to_owned()]);
-        assert_eq!(given("A=b=c").unwrap().get("A").unwrap(), "b=c");
-        assert!(given("A").is_err() && given("=b").is_err());
-    }
-}
+mod tests;

@@ -1,11 +1,11 @@
 //! A catalogue and its pins on disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use agentca_policy::PinsFile;
+use agentca_policy::{Permissions, PermissionsDecl, PinsFile};
 use toml::{Table, Value};
 
 use super::Plan;
@@ -17,7 +17,8 @@ pub struct CatalogueFiles {
     path: PathBuf,
     /// None when there is no such file yet.
     text: Option<String>,
-    tools: BTreeSet<(String, String)>,
+    /// What each declared tool may reach.
+    tools: BTreeMap<(String, String), Permissions>,
     methods: BTreeSet<(String, String)>,
     pub(super) pins: PinsFile,
 }
@@ -54,8 +55,8 @@ impl CatalogueFiles {
         Ok(Self {
             path: path.to_owned(),
             text,
-            tools: named(&table, "tool"),
-            methods: named(&table, "method"),
+            tools: named(&table, "tool").map(permitted).collect(),
+            methods: named(&table, "method").map(|(name, _)| name).collect(),
             pins: read_pins(&pins_path(path))?,
         })
     }
@@ -63,7 +64,14 @@ impl CatalogueFiles {
     /// Whether a tool has a table.
     #[must_use]
     pub fn has_tool(&self, upstream: &str, name: &str) -> bool {
-        self.tools.contains(&(upstream.to_owned(), name.to_owned()))
+        self.permissions(upstream, name).is_some()
+    }
+
+    /// What a tool's table says that it may reach; none when it has no table.
+    #[must_use]
+    pub fn permissions(&self, upstream: &str, name: &str) -> Option<Permissions> {
+        let name = (upstream.to_owned(), name.to_owned());
+        self.tools.get(&name).copied()
     }
 
     /// Whether a method has a table.
@@ -73,18 +81,32 @@ impl CatalogueFiles {
             .contains(&(upstream.to_owned(), name.to_owned()))
     }
 
-    /// The whole text after a scan.
+    /// The whole text with tables at its end.
     #[must_use]
-    pub fn text_with(&self, plan: &Plan) -> String {
+    pub fn text_with(&self, tables: &str) -> String {
         let mut text = match &self.text {
             Some(text) => text.clone(),
             None => HEAD.to_owned(),
         };
-        if !plan.added.is_empty() && !text.ends_with('\n') {
+        if !tables.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        text.push_str(&plan.added);
+        text.push_str(tables);
         text
+    }
+
+    /// Adds tables at the end, and says whether that was needed: none of a tool that has one.
+    ///
+    /// # Errors
+    /// [`FileError`], also when no table can stand at the end of this file.
+    pub fn append(&self, tables: &str) -> Result<bool, FileError> {
+        let text = self.text_with(tables);
+        let parsed = text.parse::<Table>();
+        let parsed = parsed.map_err(|error| FileError::new(&self.path, error.message()))?;
+        if named(&parsed, "tool").all(|(name, _)| self.tools.contains_key(&name)) {
+            return Ok(false);
+        }
+        write_file(&self.path, text.as_bytes()).map(|()| true)
     }
 
     /// Writes what a scan adds; what is as it was is not touched. Gives the files that were written.
@@ -102,7 +124,7 @@ impl CatalogueFiles {
             written.push(pins);
         }
         if !plan.added.is_empty() || self.text.is_none() {
-            write_file(&self.path, self.text_with(plan).as_bytes())?;
+            write_file(&self.path, self.text_with(&plan.added).as_bytes())?;
             written.push(self.path.clone());
         }
         Ok(written)
@@ -139,16 +161,56 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), FileError> {
         }
         file.sync_all()?;
         fs::rename(&aside, path)?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder_of(path))?.sync_all()
     };
     write().map_err(|error| {
         // What is left of it is of no use.
         let _gone = fs::remove_file(&aside);
         FileError::new(path, format!("cannot be written: {error}"))
     })
+}
+
+/// Keeps every other command of ours from the files of a folder while it is held.
+#[derive(Debug)]
+pub struct FolderLock {
+    _folder: File,
+}
+
+impl FolderLock {
+    /// The same of several files, each folder once and always in the same order.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn of_all<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<Self>, FileError> {
+        let folders = paths.map(|path| {
+            let folder = folder_of(path).canonicalize();
+            let folder = folder.map_err(|error| FileError::new(path, error))?;
+            Ok((folder, path))
+        });
+        let folders: BTreeMap<PathBuf, &Path> = folders.collect::<Result<_, _>>()?;
+        folders.into_values().map(Self::of).collect()
+    }
+
+    /// Waits until nobody else holds the folder of a file.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn of(path: &Path) -> Result<Self, FileError> {
+        // A file that is replaced can't be held itself.
+        let folder = File::open(folder_of(path)).and_then(|folder| {
+            folder.lock()?;
+            Ok(folder)
+        });
+        let folder =
+            folder.map_err(|error| FileError::new(path, format!("cannot be held: {error}")))?;
+        Ok(Self { _folder: folder })
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 fn existing(path: &Path) -> Result<Option<String>, FileError> {
@@ -159,15 +221,23 @@ fn existing(path: &Path) -> Result<Option<String>, FileError> {
     }
 }
 
-/// The upstream and name of each table of a kind.
-fn named(table: &Table, kind: &str) -> BTreeSet<(String, String)> {
+type Named<'a> = ((String, String), &'a Value);
+
+/// The upstream and name of each table of a kind, and the table.
+fn named<'a>(table: &'a Table, kind: &str) -> impl Iterator<Item = Named<'a>> {
     let tables = table.get(kind).and_then(Value::as_array);
     let text = |table: &Value, key: &str| Some(table.get(key)?.as_str()?.to_owned());
-    tables
-        .into_iter()
-        .flatten()
-        .filter_map(|table| Some((text(table, "upstream")?, text(table, "name")?)))
-        .collect()
+    let named = move |table: &'a Value| {
+        let name = (text(table, "upstream")?, text(table, "name")?);
+        Some((name, table))
+    };
+    tables.into_iter().flatten().filter_map(named)
+}
+
+fn permitted((name, table): Named<'_>) -> ((String, String), Permissions) {
+    let declared = table.get("permissions").cloned();
+    let declared = declared.and_then(|table| table.try_into::<PermissionsDecl>().ok());
+    (name, declared.unwrap_or_default().or(Permissions::NONE))
 }
 
 const HEAD: &str = "\
