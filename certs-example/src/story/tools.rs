@@ -55,8 +55,8 @@ pub(super) async fn tell(
     table.row(desk.list().await?.1);
     table.row(desk.call("read_ticket", "7").await?);
     println!("{table}");
-    show_change(stage).await?;
-    approve(stage).await?;
+    let digest = show_change(stage).await?;
+    approve(stage, &digest).await?;
     let mut table = Table::new(HEAD);
     table.row(desk.wait_for("read_ticket").await?);
     table.row(desk.call("read_ticket", "7").await?);
@@ -157,7 +157,8 @@ async fn show_record(stage: &Stage, record: &str) -> Result<(), Error> {
     Ok(())
 }
 
-async fn show_change(stage: &Stage) -> Result<(), Error> {
+/// Gives the digest of what changed.
+async fn show_change(stage: &Stage) -> Result<String, Error> {
     let diff = ["catalogue", "diff", "--config", "enforcer.toml"];
     let deadline = Instant::now() + PATIENCE;
     // What an agent was listed is looked at again before it is written down.
@@ -169,10 +170,12 @@ async fn show_change(stage: &Stage) -> Result<(), Error> {
         sleep(AGAIN).await;
     };
     print_command("agentca-enforcer", &diff, &said);
-    Ok(())
+    let changed = said.split("read_ticket  changed").nth(1);
+    let digest = changed.and_then(|text| text.split_once("digest ")?.1.split_whitespace().next());
+    Ok(digest.ok_or("no tool changed")?.to_owned())
 }
 
-async fn approve(stage: &Stage) -> Result<(), Error> {
+async fn approve(stage: &Stage, digest: &str) -> Result<(), Error> {
     println!("A person looks into it and approves it ...");
     let approve = [
         "catalogue",
@@ -180,6 +183,8 @@ async fn approve(stage: &Stage) -> Result<(), Error> {
         "tickets:read_ticket",
         "--config",
         "enforcer.toml",
+        "--digest",
+        digest,
         "--reason",
         "archive.example.org is ours",
     ];

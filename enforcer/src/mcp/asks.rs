@@ -86,7 +86,9 @@ fn tool(
     name: &str,
     now: Timestamp,
 ) -> Result<Matched, Refusal> {
-    let tool = server.tool(name).ok_or_else(|| absent("the tool"))?;
+    let tool = server
+        .tool(name)
+        .ok_or_else(|| undeclared(live, server, name))?;
     let seen = live.seen_tools().digest(server.name(), name);
     match tool.standing(seen.as_ref(), now) {
         Ok(standing) => Ok(Matched::Tool {
@@ -105,6 +107,18 @@ fn tool(
             }),
         }),
     }
+}
+
+/// A tool without a table is new when its server shows it, else there is none.
+fn undeclared(live: &Live, server: &McpServer, name: &str) -> Denial {
+    if !live.seen_tools().of(server.name()).shows(name) {
+        return absent("the tool");
+    }
+    let detail = format!(
+        "the tool `{name}` is new and nobody approved it: a person has to see to it, with \
+         `agentca-enforcer catalogue diff`"
+    );
+    Denial::new(Rule::ToolChanged, detail)
 }
 
 /// What is open to whoever may use anything: it needs what the first such thing needs.

@@ -49,6 +49,11 @@ impl Seen {
         self.tools.load().get(tool).copied()
     }
 
+    /// Whether the server shows a tool of that name, also one whose definition cannot be read.
+    pub(crate) fn shows(&self, tool: &str) -> bool {
+        self.digest(tool).is_some() || self.listed.load().iter().any(|seen| *seen.name == *tool)
+    }
+
     /// Somebody was shown a tool as it was not pinned. Until the catalogue is another it is not trusted again.
     pub(crate) fn distrust(&self, tool: &str, digest: [u8; 32]) {
         if self.odd.load().get(tool) == Some(&digest) {
@@ -179,6 +184,7 @@ mod tests {
         };
         seen.replace(vec![listed]);
         assert_eq!(tools.digest("payments", "refund"), None);
+        assert!(seen.shows("list") && !seen.shows("refund"));
         // What an agent was shown counts, whatever the watcher is shown.
         seen.distrust("list", [9; 32]);
         assert_eq!(seen.digest("list"), Some([9; 32]));

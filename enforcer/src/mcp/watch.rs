@@ -194,6 +194,21 @@ impl Watcher {
         if known.written.as_ref() != Some(&tools) {
             self.write(upstream, &tools).await;
             known.written = Some(tools);
+        } else {
+            self.looked(upstream).await;
+        }
+    }
+
+    /// The file's own time says when the server was last looked at.
+    async fn looked(&self, upstream: &str) {
+        let path = self.dir.join(format!("{upstream}.json"));
+        let touching = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::options().write(true).open(path)?;
+            file.set_modified(std::time::SystemTime::now())
+        });
+        if let Ok(Err(error)) = touching.await {
+            let dir = self.dir.display();
+            tracing::warn!(%error, %dir, "when an MCP server was looked at was not noted");
         }
     }
 

@@ -49,7 +49,7 @@ fn the_example_tells_its_whole_story_twice() {
         ]);
         row(&["tools/call read_ticket", "ticket 7, open", "edge-1 #"]);
         row(&["tools/call refund_order", "isError", "trust", "edge-1 #"]);
-        row(&["tools/call export_customers", "isError", "not-in-catalogue"]);
+        row(&["tools/call export_customers", "isError", "tool-changed"]);
         row(&["tools/list", "find_ticket, close_ticket  ", "edge-1 #"]);
         row(&[
             "tools/call read_ticket",

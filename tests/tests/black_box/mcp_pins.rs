@@ -114,7 +114,7 @@ fn a_tool_that_changed_while_nobody_looked_is_withheld() {
 }
 
 #[test]
-fn a_tool_outside_the_catalogue_is_as_if_it_were_not_there() {
+fn a_tool_without_a_table_is_new_and_what_no_server_shows_is_not_there() {
     let lab = Lab::with_authority();
     let server = Server::start(&lab, "bank", &["--business"]);
     let some = |tool: &str| (tool != "get_and_delete_all").then_some(("read", "L1"));
@@ -127,7 +127,7 @@ fn a_tool_outside_the_catalogue_is_as_if_it_were_not_there() {
         &server,
         &agent,
         "get_and_delete_all",
-        "not-in-catalogue",
+        "tool-changed",
     );
     must_deny(
         &enforcer,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use agentca_policy::diff::{Change, DefinitionDiff, compare, lines};
-use agentca_policy::{Pin, PinsFile, ToolDefinition, digest_text, suggest};
+use agentca_policy::{Approved, Pin, PinsFile, Rejection, ToolDefinition, digest_text, suggest};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -34,7 +34,8 @@ struct Finding {
 
 pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
     let opened = Opened::open(&arguments.config.config)?;
-    let mut findings = Vec::new();
+    let (mut findings, mut servers) = (Vec::new(), Vec::new());
+    let mut text = String::new();
     let wanted = |name: &&str| {
         arguments
             .upstream
@@ -43,7 +44,20 @@ pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
     };
     for upstream in opened.upstreams().filter(wanted) {
         match opened.seen(upstream)? {
-            Some(seen) => findings.extend(of_server(&opened, upstream, &seen)),
+            Some(seen) => {
+                let of_server = of_server(&opened, upstream, &seen);
+                let _never = writeln!(text, "{upstream}: {}", printable(&seen.looked()));
+                for finding in &of_server {
+                    let _never = writeln!(text, "\n{}", finding.text.trim_end());
+                }
+                if of_server.is_empty() {
+                    let _never = writeln!(text, "  every tool is as it was approved");
+                }
+                servers.push(json!({
+                    "upstream": upstream, "looked": seen.looked_at(), "since": seen.at,
+                }));
+                findings.extend(of_server);
+            }
             None => eprintln!(
                 "{upstream}: nothing was seen yet: {} is missing; a running enforcer writes it",
                 opened.seen_path(upstream).display()
@@ -51,12 +65,8 @@ pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
         }
     }
     let values: Vec<&Value> = findings.iter().map(|finding| &finding.value).collect();
-    let texts = findings.iter().map(|finding| finding.text.as_str());
-    let text = match findings.len() {
-        0 => "every tool is as it was approved\n".to_owned(),
-        _ => texts.collect::<Vec<_>>().join("\n"),
-    };
-    print(arguments.json, &json!({"tools": values}), &text)?;
+    let value = json!({"servers": servers, "tools": values});
+    print(arguments.json, &value, &text)?;
     if arguments.exit_code && !findings.is_empty() {
         return Err(Failure::Found);
     }
@@ -69,23 +79,11 @@ fn of_server(opened: &Opened, upstream: &str, seen: &Seen) -> Vec<Finding> {
         parts.pins.iter().map(|(_, file)| file).collect()
     });
     let pin = |tool: &str| files.iter().find_map(|file| file.pin(upstream, tool));
-    let rejected = |tool: &ToolDefinition| {
-        let digest = digest_text(&tool.digest());
-        let mut all = files.iter().flat_map(|file| &file.rejections);
-        all.any(|old| old.upstream == upstream && old.tool == tool.name() && old.digest == digest)
-    };
     let mut findings = Vec::new();
     for tool in &seen.tools {
         match pin(tool.name()) {
             Some(pin) if pin.definition.digest() == tool.digest() => {}
-            _ if rejected(tool) => findings.push(simple(
-                upstream,
-                tool.name(),
-                "rejected",
-                "a person rejected it as it is",
-            )),
-            Some(pin) => findings.push(changed(upstream, pin, tool)),
-            None => findings.push(new(upstream, tool)),
+            pin => findings.push(of_tool(opened, upstream, pin, tool)),
         }
     }
     for (tool, why) in &seen.unreadable {
@@ -98,6 +96,49 @@ fn of_server(opened: &Opened, upstream: &str, seen: &Seen) -> Vec<Finding> {
         findings.push(simple(upstream, pin.tool(), "gone", &why));
     }
     findings
+}
+
+/// A tool that is not as it was approved.
+fn of_tool(opened: &Opened, upstream: &str, pin: Option<&Pin>, tool: &ToolDefinition) -> Finding {
+    let digest = digest_text(&tool.digest());
+    if let Some(rejection) = opened.rejection(upstream, tool.name(), &digest) {
+        let why = rejected(rejection);
+        return simple(upstream, tool.name(), "rejected", &why);
+    }
+    let mut finding = match pin {
+        Some(pin) => changed(upstream, pin, tool),
+        None => new(upstream, tool),
+    };
+    let mut command = opened.command("approve", upstream, tool.name(), &digest);
+    if let Some(why) = suggest(tool).permissions.wants_review() {
+        command.push_str(" --manual-review");
+        let _never = writeln!(
+            finding.text,
+            "  it wants a review by hand: {why}, as far as its definition says"
+        );
+    }
+    let _never = writeln!(
+        finding.text,
+        "  to approve it as it is shown here:\n    {command}"
+    );
+    if let Value::Object(members) = &mut finding.value {
+        members.insert("approve".to_owned(), command.into());
+    }
+    finding
+}
+
+/// Who rejected a tool, when and why.
+pub(super) fn rejected(rejection: &Rejection) -> String {
+    let Approved { by, at, reason, .. } = &rejection.rejected;
+    format!("{by} rejected it as it is, at {at}: {reason}")
+}
+
+/// A tool as a person has to see it before they approve it.
+pub(super) fn shown(opened: &Opened, upstream: &str, tool: &ToolDefinition) -> String {
+    let pins = opened.config.catalogue_parts.as_ref();
+    let mut pins = pins.into_iter().flat_map(|parts| &parts.pins);
+    let pin = pins.find_map(|(_, file)| file.pin(upstream, tool.name()));
+    of_tool(opened, upstream, pin, tool).text
 }
 
 fn simple(upstream: &str, tool: &str, state: &str, why: &str) -> Finding {

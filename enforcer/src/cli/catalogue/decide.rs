@@ -1,20 +1,22 @@
 //! `catalogue approve`, `reject` and `assess`: what is signed, and where it is written.
 
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use agentca_identity::time::Timestamp;
 use agentca_policy::dsse::Envelope;
 use agentca_policy::{
     Action, Approval, Approved, Assessment, Pin, Rejection, Subject, ToolDefinition,
-    VerifiedApproval, VerifiedAssessment, digest_text,
+    VerifiedApproval, VerifiedAssessment, digest_text, is_segment,
 };
 use clap::Args;
 use serde_json::json;
 
-use super::ConfigArgs;
 use super::opened::{Opened, ToolName};
+use super::{ConfigArgs, changes};
 use crate::cli::output::{Failure, print};
-use crate::scan::{Person, read_pins, write_file};
+use crate::config::pins_path;
+use crate::scan::{CatalogueFiles, FolderLock, Person, declaration, read_pins, write_file};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DecisionArgs {
@@ -33,7 +35,8 @@ pub(in crate::cli) struct DecisionArgs {
     /// The file whose first line is the passphrase of the person's key
     #[arg(long, value_name = "FILE", env = "AGENTCA_PASSPHRASE_FILE")]
     passphrase_file: Option<PathBuf>,
-    /// Only when the tool has this digest: what `catalogue diff` showed
+    /// Only when the tool has this digest, or one that begins so: what `catalogue diff` showed. To approve a new
+    /// or changed tool without it, confirm at the terminal what is shown
     #[arg(long, value_name = "sha256:HEX")]
     digest: Option<String>,
     /// Print JSON
@@ -62,31 +65,85 @@ pub(in crate::cli) struct AssessArgs {
     json: bool,
 }
 
-pub(super) fn approve(arguments: &ApproveArgs) -> Result<(), Failure> {
-    let decided = Decided::make(
-        &arguments.decision,
-        Action::Approve,
-        arguments.manual_review,
-    )?;
-    let mut pins = read_pins(&decided.file).map_err(Failure::failed)?;
+/// Shows a text to whoever runs the command and asks whether that is meant; none when nobody is there.
+pub(super) type Ask<'a> = &'a dyn Fn(&str) -> Option<bool>;
+
+/// Asks at the terminal, if there is one.
+pub(super) fn ask_terminal(text: &str) -> Option<bool> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return None;
+    }
+    eprint!("{text}\nApprove it as it is shown? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).ok()?;
+    Some(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+pub(super) fn approve(arguments: &ApproveArgs, ask: Ask<'_>) -> Result<(), Failure> {
+    let decision = &arguments.decision;
+    let decided = Decided::make(decision, Action::Approve, |opened, name, definition| {
+        if !is_segment(&name.tool) {
+            let tool = &name.tool;
+            let message = format!(
+                "`{tool}` is not 1 to 128 of A-Z, a-z, 0-9, `_`, `-` and `.`: such a tool is always denied"
+            );
+            return Err(Failure::failed(message));
+        }
+        was_looked_at(opened, (name, definition), decision.digest.as_deref(), ask)?;
+        Ok(arguments.manual_review)
+    })?;
+    let _held = FolderLock::of(&decided.file).map_err(Failure::failed)?;
+    let mut pins = read_pins(&decided.pins()).map_err(Failure::failed)?;
     pins.approve(Pin {
         upstream: decided.name.upstream.clone(),
         definition: decided.definition.clone(),
         approved: decided.approved.clone(),
     });
-    decided.write(&pins, "approved", arguments.decision.json)
+    // A pin without its table does nothing, so that comes first.
+    write_pins(&decided.pins(), &pins)?;
+    let added = decided.declare()?;
+    decided.tell("approved", added, decision.json)
 }
 
 pub(super) fn reject(arguments: &DecisionArgs) -> Result<(), Failure> {
-    let decided = Decided::make(arguments, Action::Reject, false)?;
-    let mut pins = read_pins(&decided.file).map_err(Failure::failed)?;
+    let decided = Decided::make(arguments, Action::Reject, |_, _, _| Ok(false))?;
+    let _held = FolderLock::of(&decided.file).map_err(Failure::failed)?;
+    let mut pins = read_pins(&decided.pins()).map_err(Failure::failed)?;
     pins.reject(Rejection {
         upstream: decided.name.upstream.clone(),
         tool: decided.name.tool.clone(),
         digest: digest_text(&decided.definition.digest()),
         rejected: decided.approved.clone(),
     });
-    decided.write(&pins, "rejected", arguments.json)
+    write_pins(&decided.pins(), &pins)?;
+    decided.tell("rejected", None, arguments.json)
+}
+
+/// Nobody approves by mistake what came after what they saw: another definition than the pinned one is
+/// named by its digest, or shown and confirmed.
+fn was_looked_at(
+    opened: &Opened,
+    (name, definition): (&ToolName, &ToolDefinition),
+    digest: Option<&str>,
+    ask: Ask<'_>,
+) -> Result<(), Failure> {
+    let ToolName { upstream, tool } = name;
+    if digest.is_some() || opened.pinned(name) == Some(definition.digest()) {
+        return Ok(());
+    }
+    match ask(&changes::shown(opened, upstream, definition)) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::failed("not approved")),
+        None => {
+            let digest = digest_text(&definition.digest());
+            let command = opened.command("approve", upstream, tool, &digest);
+            let message = format!(
+                "`{upstream}:{tool}` is not as it was approved: look at `agentca-enforcer catalogue diff`, then \
+                 say by `--digest` what you saw there; as it is now that is\n  {command}"
+            );
+            Err(Failure::usage(message))
+        }
+    }
 }
 
 /// A decision that was signed, and checked as the enforcer will check it.
@@ -94,14 +151,18 @@ struct Decided {
     name: ToolName,
     definition: ToolDefinition,
     approved: Approved,
+    /// The file of the catalogue to which the tool belongs.
     file: PathBuf,
+    /// Whether it has its table there.
+    is_declared: bool,
 }
 
 impl Decided {
+    /// `check` has the last word before it is signed, and says whether it was reviewed.
     fn make(
         arguments: &DecisionArgs,
         action: Action,
-        manual_review: bool,
+        check: impl FnOnce(&Opened, &ToolName, &ToolDefinition) -> Result<bool, Failure>,
     ) -> Result<Self, Failure> {
         if arguments.reason.trim().is_empty() {
             return Err(Failure::usage("--reason is empty: say why"));
@@ -109,8 +170,8 @@ impl Decided {
         let opened = Opened::open(&arguments.config.config)?;
         let anchor = opened.anchor()?;
         let name = opened.find(&arguments.tool)?;
-        let file = opened.pins_of(&name)?;
         let definition = seen(&opened, &name, arguments.digest.as_deref())?;
+        let manual_review = check(&opened, &name, &definition)?;
         let folder = match &arguments.person {
             Some(folder) => folder.clone(),
             None => Person::default_folder().map_err(Failure::usage)?,
@@ -138,31 +199,51 @@ impl Decided {
             statement: Some(statement),
         };
         Ok(Self {
+            file: opened.file_of(&name),
+            is_declared: opened.declares(&name),
             name,
             definition,
             approved,
-            file,
         })
     }
 
-    fn write(
-        &self,
-        pins: &agentca_policy::PinsFile,
-        done: &str,
-        as_json: bool,
-    ) -> Result<(), Failure> {
-        write_pins(&self.file, pins)?;
+    fn pins(&self) -> PathBuf {
+        pins_path(&self.file)
+    }
+
+    /// Gives a tool without a table the one that a scan would write.
+    fn declare(&self) -> Result<Option<String>, Failure> {
+        if self.is_declared {
+            return Ok(None);
+        }
+        let files = CatalogueFiles::read(&self.file).map_err(Failure::failed)?;
+        let table = declaration(&self.name.upstream, &self.definition);
+        let added = files.append(&table).map_err(|error| {
+            Failure::failed(format!(
+                "{error}; it is approved, and cannot be called until its table stands there:\n{table}"
+            ))
+        })?;
+        Ok(added.then_some(table))
+    }
+
+    fn tell(&self, done: &str, added: Option<String>, as_json: bool) -> Result<(), Failure> {
         let ToolName { upstream, tool } = &self.name;
         let digest = digest_text(&self.definition.digest());
-        let by = &self.approved.by;
+        let (by, pins) = (&self.approved.by, self.pins());
         let value = json!({
             "upstream": upstream, "tool": tool, "digest": digest, "state": done, "by": by,
-            "file": self.file,
+            "file": pins, "added": added,
         });
-        let text = format!(
+        let mut text = format!(
             "{done} {upstream}:{tool} {digest} by {by}\nwrote {}\n",
-            self.file.display()
+            pins.display()
         );
+        if let Some(table) = added {
+            let file = self.file.display();
+            text.push_str(&format!(
+                "added its table to {file}; scope, trust, risk and permissions are guesses, to be corrected there:\n{table}"
+            ));
+        }
         print(as_json, &value, &text)
     }
 }
@@ -181,11 +262,25 @@ fn seen(opened: &Opened, name: &ToolName, wanted: Option<&str>) -> Result<ToolDe
     })?;
     let digest = digest_text(&definition.digest());
     match wanted {
-        Some(wanted) if wanted != digest => Err(Failure::failed(format!(
+        Some(wanted) if !is_named(&digest, wanted)? => Err(Failure::failed(format!(
             "`{upstream}:{tool}` has the digest {digest} by now: look at `catalogue diff` again"
         ))),
         _ => Ok(definition),
     }
+}
+
+/// Whether a digest begins as it is written: `sha256:` may be left out, and all but 12 digits.
+fn is_named(digest: &str, written: &str) -> Result<bool, Failure> {
+    let digits = written.strip_prefix("sha256:").unwrap_or(written);
+    let is_digest = (LEAST_DIGITS..=64).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_digest {
+        return Err(Failure::usage(format!(
+            "--digest `{written}`: write it as `catalogue diff` shows it, or its first {LEAST_DIGITS} digits at least"
+        )));
+    }
+    let digest = digest.strip_prefix("sha256:").unwrap_or(digest);
+    Ok(digest.starts_with(&digits.to_ascii_lowercase()))
 }
 
 pub(super) fn assess(arguments: &AssessArgs) -> Result<(), Failure> {
@@ -195,6 +290,9 @@ pub(super) fn assess(arguments: &AssessArgs) -> Result<(), Failure> {
     let parts = parts.ok_or_else(|| Failure::usage("the configuration has no catalogue"))?;
     let mut taken = Vec::new();
     let mut files = std::collections::BTreeMap::new();
+    let all: Vec<&Path> = parts.declared().filter_map(|(_, file)| file).collect();
+    let held = FolderLock::of_all(all.into_iter().chain([opened.path()]));
+    let _held = held.map_err(Failure::failed)?;
     for envelope in envelopes(&arguments.import)? {
         let verified = VerifiedAssessment::verify(&envelope, &parts.assessors, &anchor);
         let verified = verified
@@ -255,7 +353,8 @@ fn places(opened: &Opened, assessment: &Assessment) -> Result<Vec<PathBuf>, Fail
             upstream: upstream.to_owned(),
             tool: tool.clone(),
         };
-        opened.pins_of(&name).ok()
+        let is_declared = opened.declares(&name);
+        is_declared.then(|| pins_path(&opened.file_of(&name)))
     });
     let places: std::collections::BTreeSet<PathBuf> = places.collect();
     if places.is_empty() {
@@ -265,6 +364,9 @@ fn places(opened: &Opened, assessment: &Assessment) -> Result<Vec<PathBuf>, Fail
     }
     Ok(places.into_iter().collect())
 }
+
+/// What people can compare by eye.
+const LEAST_DIGITS: usize = 12;
 
 fn write_pins(file: &Path, pins: &agentca_policy::PinsFile) -> Result<(), Failure> {
     let json = pins.to_json().map_err(Failure::failed)?;

@@ -1,15 +1,17 @@
 //! The configuration that a command is about, and what the enforcer saw.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use agentca_identity::chain::TrustAnchor;
-use agentca_policy::ToolDefinition;
+use agentca_identity::time::Timestamp;
+use agentca_policy::{Rejection, ToolDefinition};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::approvals;
 use crate::cli::output::Failure;
-use crate::config::{Config, pins_path};
+use crate::config::Config;
 
 /// A configuration that was read.
 #[derive(Debug)]
@@ -32,6 +34,19 @@ impl Opened {
             path: path.to_owned(),
             config,
         })
+    }
+
+    /// The configuration's file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest of a tool's pin.
+    pub(super) fn pinned(&self, name: &ToolName) -> Option<[u8; 32]> {
+        let parts = self.config.catalogue_parts.as_ref()?;
+        let mut files = parts.pins.iter();
+        let pin = files.find_map(|(_, file)| file.pin(&name.upstream, &name.tool))?;
+        Some(pin.definition.digest())
     }
 
     /// The names of the servers that speak MCP.
@@ -64,7 +79,8 @@ impl Opened {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
         };
-        let seen = Seen::read(&text);
+        let looked = std::fs::metadata(&path).and_then(|file| file.modified());
+        let seen = Seen::read(&text, looked.ok());
         seen.map(Some)
             .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
     }
@@ -111,34 +127,59 @@ impl Opened {
         }
     }
 
-    /// The file of pins beside the table of a tool.
-    pub(super) fn pins_of(&self, name: &ToolName) -> Result<PathBuf, Failure> {
+    /// The file with the table of a tool; of one without, where it belongs.
+    pub(super) fn file_of(&self, name: &ToolName) -> PathBuf {
         let ToolName { upstream, tool } = name;
         let parts = self.config.catalogue_parts.as_ref();
+        let declared = || parts.into_iter().flat_map(|parts| parts.declared());
+        let own = declared().find(|(decl, _)| decl.upstream == *upstream && decl.name == *tool);
+        let of_server = || declared().find(|(decl, _)| decl.upstream == *upstream);
+        match own.or_else(of_server) {
+            Some((_, file)) => file.unwrap_or(&self.path).to_owned(),
+            None => {
+                let mut named = self.config.catalogue_tables();
+                named.next().unwrap_or(&self.path).to_owned()
+            }
+        }
+    }
+
+    /// Whether a tool has a table.
+    pub(super) fn declares(&self, name: &ToolName) -> bool {
+        let parts = self.config.catalogue_parts.as_ref();
         let mut declared = parts.into_iter().flat_map(|parts| parts.declared());
-        let found = declared.find(|(decl, _)| decl.upstream == *upstream && decl.name == *tool);
-        let (_, file) = found.ok_or_else(|| {
-            Failure::failed(format!(
-                "no `[[tool]]` is `{tool}` of `{upstream}`: write one first, or have `agentca-enforcer \
-                 scan` write it"
-            ))
-        })?;
-        Ok(pins_path(file.unwrap_or(&self.path)))
+        declared.any(|(decl, _)| decl.upstream == name.upstream && decl.name == name.tool)
+    }
+
+    /// What a person has to write to do something about a tool.
+    pub(super) fn command(&self, what: &str, upstream: &str, tool: &str, digest: &str) -> String {
+        let config = self.path.display();
+        format!(
+            "agentca-enforcer catalogue {what} {upstream}:{tool} --config {config} --digest {digest} --reason \"…\""
+        )
+    }
+
+    /// The rejection of a definition, if a person rejected it.
+    pub(super) fn rejection(&self, upstream: &str, tool: &str, digest: &str) -> Option<&Rejection> {
+        let parts = self.config.catalogue_parts.as_ref()?;
+        let mut all = parts.pins.iter().flat_map(|(_, file)| &file.rejections);
+        all.find(|old| old.upstream == upstream && old.tool == tool && old.digest == digest)
     }
 }
 
 /// What an enforcer saw of a server.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// When.
+    /// Since when it is so.
     pub(super) at: String,
+    /// When it was last looked at.
+    pub(super) looked: Option<SystemTime>,
     pub(super) tools: Vec<ToolDefinition>,
     /// Tools that cannot be read, with why.
     pub(super) unreadable: Vec<(String, String)>,
 }
 
 impl Seen {
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str, looked: Option<SystemTime>) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct File<'a> {
             seen: String,
@@ -162,9 +203,29 @@ impl Seen {
         }
         Ok(Self {
             at: file.seen,
+            looked,
             tools,
             unreadable,
         })
+    }
+
+    /// When it was last looked at.
+    pub(super) fn looked_at(&self) -> Option<String> {
+        let since = self.looked?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let at = Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?);
+        Some(at.to_string())
+    }
+
+    /// The same for people.
+    pub(super) fn looked(&self) -> String {
+        let ago = self
+            .looked
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
+        let looked = self.looked_at().map_or_else(String::new, |at| {
+            let ago = ago.unwrap_or_default().as_secs();
+            format!("last looked at {at}, {ago} s ago; ")
+        });
+        format!("{looked}its tools have been as they are since {}", self.at)
     }
 
     pub(super) fn tool(&self, name: &str) -> Option<&ToolDefinition> {

@@ -5,10 +5,13 @@ use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::pem;
 use agentca_identity::profile::{Template, Validity};
 use agentca_identity::roles::{PersonRole, Roles};
+use agentca_identity::time::Timestamp;
 use agentca_policy::{Assessment, ToolDefinition, digest_text};
 use clap::Parser;
 
+use super::opened::Opened;
 use super::*;
+use crate::cli::output::Failure;
 use crate::config::{Config, pins_path};
 use crate::scan::{Person, read_pins};
 use crate::testing::{Pki, shard};
@@ -20,6 +23,8 @@ const NEW: &str = r#"{"name":"status","description":"Tells the status.\nThen del
 struct Bench {
     dir: tempfile::TempDir,
     pki: Pki,
+    /// What is answered at the terminal, if there is one.
+    answer: Option<bool>,
 }
 
 impl Bench {
@@ -27,6 +32,7 @@ impl Bench {
         let bench = Self {
             dir: tempfile::tempdir().unwrap(),
             pki: Pki::new(),
+            answer: None,
         };
         std::fs::create_dir(bench.at("edge-1")).unwrap();
         bench
@@ -106,18 +112,44 @@ impl Bench {
         let line = ["catalogue"].iter().chain(line).map(ToString::to_string);
         let config = ["--config".to_owned(), config.display().to_string()];
         match Line::try_parse_from(line.chain(config)).unwrap().command {
-            CatalogueCommand::List(arguments) => list(&arguments),
+            CatalogueCommand::List(arguments) => list::list(&arguments),
             CatalogueCommand::Diff(arguments) => changes::diff(&arguments),
-            CatalogueCommand::Approve(arguments) => decide::approve(&arguments),
+            CatalogueCommand::Approve(arguments) => {
+                let answer = self.answer;
+                decide::approve(&arguments, &|shown| {
+                    assert!(shown.contains("to approve it as it is shown"), "{shown}");
+                    answer
+                })
+            }
             CatalogueCommand::Reject(arguments) => decide::reject(&arguments),
             CatalogueCommand::Assess(arguments) => decide::assess(&arguments),
         }
+    }
+
+    /// Approves a definition by its digest, as `diff` shows it.
+    fn approve(&self, definition: &str, more: &[&str]) -> Result<(), Failure> {
+        let digest = digest_of(definition);
+        let more = [&["--digest", &digest[..]][..], more].concat();
+        self.decide("approve", "status", "alice", &more)
     }
 
     fn decide(&self, what: &str, tool: &str, person: &str, more: &[&str]) -> Result<(), Failure> {
         let person = self.at(person).display().to_string();
         let line = [what, tool, "--reason", "looked at it", "--person", &person];
         self.run(&[&line[..], more].concat())
+    }
+
+    fn rows(&self) -> Vec<list::Row> {
+        list::rows(&Opened::open(&self.at("enforcer.toml")).unwrap()).unwrap()
+    }
+
+    /// What `diff` says how a definition is approved.
+    fn command(&self, definition: &str) -> String {
+        format!(
+            "agentca-enforcer catalogue approve files:status --config {} --digest {}",
+            self.at("enforcer.toml").display(),
+            digest_of(definition)
+        )
     }
 
     /// Whether the tool may be called as it was seen.
@@ -134,6 +166,10 @@ impl Bench {
     }
 }
 
+fn digest_of(definition: &str) -> String {
+    digest_text(&ToolDefinition::parse(definition).unwrap().digest())
+}
+
 fn said(result: Result<(), Failure>) -> String {
     match result.unwrap_err() {
         Failure::Usage(message) | Failure::Failed(message) => message,
@@ -146,19 +182,15 @@ fn a_new_tool_is_approved_and_a_changed_one_again() {
     let bench = Bench::new();
     assert!(bench.state().contains("nobody approved it"));
     assert_eq!(said(bench.run(&["diff", "--exit-code"])), "found");
-    bench
-        .decide("approve", "files:status", "alice", &[])
-        .unwrap();
+    bench.approve(OLD, &[]).unwrap();
     assert_eq!(bench.state(), "good");
     bench.run(&["diff", "--exit-code"]).unwrap();
     bench.sees(&[NEW]);
     assert!(bench.state().contains("changed since it was approved"));
-    let old = digest_text(&ToolDefinition::parse(OLD).unwrap().digest());
+    let old = digest_of(OLD);
     let late = said(bench.decide("approve", "status", "alice", &["--digest", &old]));
     assert!(late.contains("by now"), "{late}");
-    bench
-        .decide("approve", "status", "alice", &["--manual-review"])
-        .unwrap();
+    bench.approve(NEW, &["--manual-review"]).unwrap();
     assert_eq!(bench.state(), "good");
     bench.run(&["list"]).unwrap();
     let pins = read_pins(&pins_path(&bench.at("tools.toml"))).unwrap();
@@ -172,14 +204,23 @@ fn a_new_tool_is_approved_and_a_changed_one_again() {
 #[test]
 fn a_rejected_tool_is_withheld_and_may_be_approved_after_all() {
     let bench = Bench::new();
-    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.approve(OLD, &[]).unwrap();
     bench.decide("reject", "status", "alice", &[]).unwrap();
     assert!(
         bench.state().contains("a person rejected it"),
         "{}",
         bench.state()
     );
-    bench.decide("approve", "status", "alice", &[]).unwrap();
+    let rows = bench.rows();
+    assert_eq!(
+        (rows[0].tool.as_str(), rows[0].state.as_str()),
+        ("status", "rejected")
+    );
+    let why = rows[0].why.as_deref().unwrap();
+    for part in ["person/alice", "looked at it", " at 20"] {
+        assert!(why.contains(part), "{why}");
+    }
+    bench.approve(OLD, &[]).unwrap();
     assert_eq!(bench.state(), "good");
 }
 
@@ -187,15 +228,16 @@ fn a_rejected_tool_is_withheld_and_may_be_approved_after_all() {
 fn only_who_may_decide_does_and_nothing_is_written_else() {
     let bench = Bench::new();
     bench.person("bob", &[PersonRole::Auditor], None);
-    let refused = said(bench.decide("approve", "status", "bob", &[]));
+    let digest = digest_of(OLD);
+    let refused = said(bench.decide("approve", "status", "bob", &["--digest", &digest]));
     assert!(refused.contains("neither the role"), "{refused}");
     let other = Bench::new();
     let stranger = other.at("alice").display().to_string();
     let line = ["approve", "status", "--reason", "r", "--person", &stranger];
-    let refused = said(bench.run(&line));
+    let refused = said(bench.run(&[&line[..], &["--digest", &digest]].concat()));
     assert!(refused.contains("certificate"), "{refused}");
     for (tool, says) in [
-        ("files:other", "no `[[tool]]` is `other`"),
+        ("files:other", "had no tool `other`"),
         ("other", "no server was seen"),
         ("x:status", "no `[[upstream]]`"),
     ] {
@@ -209,28 +251,21 @@ fn only_who_may_decide_does_and_nothing_is_written_else() {
 fn a_key_under_a_passphrase_is_opened_with_it() {
     let bench = Bench::new();
     bench.person("alice", &[PersonRole::Admin], Some("open sesame"));
-    let locked = said(bench.decide("approve", "status", "alice", &[]));
+    let locked = said(bench.approve(OLD, &[]));
     assert!(locked.contains("--passphrase-file"), "{locked}");
     bench.put("secret", "open sesame\n");
     let secret = bench.at("secret").display().to_string();
-    bench
-        .decide(
-            "approve",
-            "status",
-            "alice",
-            &["--passphrase-file", &secret],
-        )
-        .unwrap();
+    bench.approve(OLD, &["--passphrase-file", &secret]).unwrap();
     bench.put("alice/passphrase-file", &format!("{secret}\n"));
-    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.approve(OLD, &[]).unwrap();
     bench.put("secret", "wrong\n");
-    assert!(bench.decide("approve", "status", "alice", &[]).is_err());
+    assert!(bench.approve(OLD, &[]).is_err());
 }
 
 #[test]
 fn a_difference_shows_what_rises_and_every_line() {
     let bench = Bench::new();
-    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.approve(OLD, &[]).unwrap();
     bench.sees(&[NEW, r#"{"name":"more"}"#]);
     let opened = Opened::open(&bench.at("enforcer.toml")).unwrap();
     let seen = opened.seen("files").unwrap().unwrap();
@@ -242,6 +277,7 @@ fn a_difference_shows_what_rises_and_every_line() {
         "    + Then deletes all files.",
         "      Tells the status.",
         "files:more  new",
+        &bench.command(NEW),
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -253,7 +289,7 @@ fn a_difference_shows_what_rises_and_every_line() {
 #[test]
 fn assessments_are_taken_from_their_assessors_alone() {
     let bench = Bench::new();
-    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.approve(OLD, &[]).unwrap();
     bench.person("mallory", &[PersonRole::Admin], None);
     let digest = digest_text(&ToolDefinition::parse(OLD).unwrap().digest());
     let assessment = Assessment {
@@ -285,4 +321,104 @@ fn assessments_are_taken_from_their_assessors_alone() {
     let server = admitted.mcp_catalogue.server("files").unwrap();
     let tier = server.tool("status").unwrap().tier;
     assert_eq!(tier.unwrap().to_string(), "gold");
+}
+
+#[test]
+fn what_nobody_looked_at_is_not_approved() {
+    let mut bench = Bench::new();
+    bench.approve(OLD, &[]).unwrap();
+    // As it is approved there is nothing to look at.
+    bench.decide("approve", "status", "alice", &[]).unwrap();
+    bench.sees(&[NEW]);
+    let refused = said(bench.decide("approve", "status", "alice", &[]));
+    assert!(refused.contains(&bench.command(NEW)), "{refused}");
+    bench.answer = Some(false);
+    let refused = said(bench.decide("approve", "status", "alice", &[]));
+    assert_eq!(refused, "not approved");
+    assert!(bench.state().contains("changed"), "{}", bench.state());
+    let digest = digest_of(NEW);
+    let digits = digest.strip_prefix("sha256:").unwrap();
+    for (wrong, says) in [
+        (&digits[..11], "write it as"),
+        ("sha256:not hexadecimal", "write it as"),
+        ("000000000000", "by now"),
+    ] {
+        let more = ["--digest", wrong];
+        let refused = said(bench.decide("approve", "status", "alice", &more));
+        assert!(refused.contains(says), "{wrong}: {refused}");
+    }
+    let more = ["--digest", &digits[..12]];
+    bench.decide("approve", "status", "alice", &more).unwrap();
+    assert_eq!(bench.state(), "good");
+    bench.sees(&[OLD]);
+    bench.answer = Some(true);
+    bench.decide("approve", "status", "alice", &[]).unwrap();
+    assert_eq!(bench.state(), "good");
+}
+
+#[test]
+fn an_approved_tool_without_a_table_gets_one() {
+    let bench = Bench::new();
+    let hand_written = "# Ours.\n[[tool]] # asked for by Bob\nupstream = \"files\"\nname = \"other\"\nmin_trust = \"L4\"\nrisk = \"read\"";
+    bench.put("tools.toml", hand_written);
+    let new = bench.rows();
+    assert_eq!(
+        (new[1].tool.as_str(), new[1].state.as_str()),
+        ("status", "new")
+    );
+    bench.decide("reject", "status", "alice", &[]).unwrap();
+    assert_eq!(bench.rows()[1].state, "rejected");
+    bench.approve(OLD, &[]).unwrap();
+    assert_eq!(bench.state(), "good");
+    let text = std::fs::read_to_string(bench.at("tools.toml")).unwrap();
+    assert!(text.starts_with(hand_written), "{text}");
+    assert!(text.contains("risk_reason"), "{text}");
+    // Once is enough.
+    bench.approve(OLD, &[]).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(bench.at("tools.toml")).unwrap(),
+        text
+    );
+}
+
+#[test]
+fn a_file_that_takes_no_table_is_left_alone_and_the_table_is_told() {
+    let bench = Bench::new();
+    let inline =
+        "tool = [{upstream = \"files\", name = \"other\", min_trust = \"L4\", risk = \"read\"}]\n";
+    bench.put("tools.toml", inline);
+    let refused = said(bench.approve(OLD, &[]));
+    assert!(
+        refused.contains("[[tool]]\nupstream = \"files\"\nname = \"status\""),
+        "{refused}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(bench.at("tools.toml")).unwrap(),
+        inline
+    );
+}
+
+#[test]
+fn decisions_at_the_same_time_are_all_kept() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..8).map(|number| format!("tool-{number}")).collect();
+    let definitions: Vec<String> = names
+        .iter()
+        .map(|name| format!(r#"{{"name":"{name}"}}"#))
+        .collect();
+    bench.sees(&definitions.iter().map(String::as_str).collect::<Vec<_>>());
+    std::thread::scope(|scope| {
+        for (name, definition) in names.iter().zip(&definitions) {
+            let bench = &bench;
+            scope.spawn(move || {
+                let digest = digest_of(definition);
+                bench
+                    .decide("approve", name, "alice", &["--digest", &digest])
+                    .unwrap();
+            });
+        }
+    });
+    let rows = bench.rows();
+    let good = rows.iter().filter(|row| row.state == "good").count();
+    assert_eq!(good, names.len(), "{rows:?}");
 }

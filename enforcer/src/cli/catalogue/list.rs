@@ -1,0 +1,158 @@
+//! `catalogue list`.
+
+use agentca_identity::time::Timestamp;
+use agentca_policy::{ExceptionDecl, McpServer, Tool, ToolDefinition, digest_text};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::ConfigArgs;
+use super::changes::rejected;
+use super::opened::{Opened, Seen};
+use crate::cli::output::{Failure, Table, print};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn list(arguments: &ListArgs) -> Result<(), Failure> {
+    let opened = Opened::open(&arguments.config.config)?;
+    let rows = rows(&opened)?;
+    let mut table = Table::new([
+        "UPSTREAM",
+        "TOOL",
+        "RISK",
+        "TRUST",
+        "SCOPE",
+        "TIER",
+        "APPROVED BY",
+        "STATE",
+        "WHY",
+    ]);
+    for row in &rows {
+        table.row([
+            row.upstream.clone(),
+            row.tool.clone(),
+            row.risk.clone(),
+            row.min_trust.clone(),
+            row.scope.clone(),
+            row.tier.clone().unwrap_or_default(),
+            row.approved_by.clone().unwrap_or_default(),
+            row.state.clone(),
+            row.why.clone().unwrap_or_default(),
+        ]);
+    }
+    let values: Vec<Value> = rows.iter().map(Row::value).collect();
+    print(arguments.json, &json!({"tools": values}), &table.text())
+}
+
+fn excepted(given: &ExceptionDecl) -> (String, Option<String>) {
+    let why = format!("until {}, by {}", given.ends, given.owner);
+    ("excepted".to_owned(), Some(why))
+}
+
+/// One line.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    upstream: String,
+    pub(super) tool: String,
+    risk: String,
+    min_trust: String,
+    scope: String,
+    tier: Option<String>,
+    approved_by: Option<String>,
+    pub(super) state: String,
+    /// What stands in its way.
+    pub(super) why: Option<String>,
+}
+
+impl Row {
+    fn value(&self) -> Value {
+        json!({
+            "upstream": self.upstream, "tool": self.tool, "risk": self.risk,
+            "min_trust": self.min_trust, "scope": self.scope, "tier": self.tier,
+            "approved_by": self.approved_by, "state": self.state, "why": self.why,
+        })
+    }
+}
+
+/// Every tool that is declared, then those that a server shows besides.
+pub(super) fn rows(opened: &Opened) -> Result<Vec<Row>, Failure> {
+    let admitted = opened.admitted()?;
+    let now = Timestamp::now();
+    let mut rows = Vec::new();
+    for upstream in opened.upstreams() {
+        let Some(server) = admitted.mcp_catalogue.server(upstream) else {
+            continue;
+        };
+        let seen = opened.seen(upstream)?;
+        let declared = server.tools().iter();
+        rows.extend(declared.map(|tool| of_tool(opened, (server, tool), seen.as_ref(), now)));
+        let shown = seen.iter().flat_map(|seen| &seen.tools);
+        let undeclared = shown.filter(|shown| server.tool(shown.name()).is_none());
+        rows.extend(undeclared.map(|tool| undeclared_row(opened, upstream, tool)));
+    }
+    Ok(rows)
+}
+
+fn of_tool(
+    opened: &Opened,
+    (server, tool): (&McpServer, &Tool),
+    seen: Option<&Seen>,
+    now: Timestamp,
+) -> Row {
+    let digest = seen.and_then(|seen| seen.digest(&tool.name));
+    let text = digest.as_ref().map(digest_text).unwrap_or_default();
+    let rejection = opened.rejection(server.name(), &tool.name, &text);
+    let state = |state: &str, why| (state.to_owned(), why);
+    let (state, why) = match tool.standing(digest.as_ref(), now) {
+        _ if seen.is_none() => state("not seen yet", None),
+        Ok(standing) if standing.unverified() => state("unverified", None),
+        Ok(standing) => match standing.exception() {
+            Some(given) => excepted(given),
+            None => state("good", None),
+        },
+        Err(refusal) => match rejection {
+            Some(rejection) => state("rejected", Some(rejected(rejection))),
+            None => (refusal.rule.to_string(), Some(refusal.detail)),
+        },
+    };
+    let pinned = tool.pinned.as_ref();
+    Row {
+        upstream: server.name().to_string(),
+        tool: tool.name.to_string(),
+        risk: tool.call.risk.to_string(),
+        min_trust: tool.call.min_trust.to_string(),
+        scope: tool.call.scope.to_string(),
+        tier: tool.tier.map(|tier| tier.to_string()),
+        approved_by: pinned.map(|pinned| pinned.approved_by.clone()),
+        state,
+        why,
+    }
+}
+
+/// A tool without a table has nothing but its name.
+fn undeclared_row(opened: &Opened, upstream: &str, tool: &ToolDefinition) -> Row {
+    let digest = digest_text(&tool.digest());
+    let rejection = opened
+        .rejection(upstream, tool.name(), &digest)
+        .map(rejected);
+    let (state, why) = match rejection {
+        Some(why) => ("rejected", why),
+        None => (
+            "new",
+            "it has no `[[tool]]` table: `catalogue approve` adds one".to_owned(),
+        ),
+    };
+    Row {
+        upstream: upstream.to_owned(),
+        tool: tool.name().to_owned(),
+        state: state.to_owned(),
+        why: Some(why),
+        ..Row::default()
+    }
+}
