@@ -329,7 +329,7 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
     check_not_empty(errors, &raw_upstreams, &raw_catalogue);
     let upstreams = check_upstreams(errors, &raw_upstreams);
     refuse_unverified(errors, &raw_upstreams, environment.as_ref());
-    let catalogue = check_routes(errors, &raw_upstreams, &raw_catalogue.routes);
+    let catalogue = check_routes(errors, &raw_upstreams, &raw_catalogue);
     let mcp = environment.as_ref().and_then(|environment| {
         let servers = upstream_decls(&raw_upstreams, |upstream| upstream.mcp.is_some());
         raw_catalogue.compile(servers, environment, place.read, errors)

@@ -422,6 +422,8 @@ impl Ledger {
                 match matched {
                     Matched::Route(route) => CallFields {
                         template: Some(&route.template),
+                        tool_version: route.version.as_deref(),
+                        publisher: route.publisher.as_deref(),
                         ..base
                     },
                     Matched::Method(_) => base,
@@ -473,6 +475,9 @@ impl Ledger {
                 unverified: true, ..
             }) => "scope-unverified",
             CallName::Matched(Matched::Tool { excepted: true, .. }) => "scope-excepted",
+            CallName::Matched(Matched::Route(ref route)) if route.is_above_ceiling() => {
+                "scope-excepted"
+            }
             CallName::Matched(_) | CallName::Unknown => "scope",
         }
     }

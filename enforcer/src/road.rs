@@ -124,7 +124,14 @@ pub(crate) fn authorise(
     let Some(target) = live.target(&route.call.upstream) else {
         return Err(not_in_catalogue().into());
     };
+    let stands = route.standing(registry.now()).map(|_excepted| ());
     let matched = Matched::Route(Arc::clone(route));
+    if let Err(refusal) = stands {
+        return Err(Refusal {
+            denial: Denial::new(refusal.rule, refusal.detail),
+            matched: Some(matched),
+        });
+    }
     grant(head, matched, Destination::Http(target), peer).map(Cleared::Call)
 }
 

@@ -13,7 +13,10 @@ use agentca_identity::trust::TrustLevel;
 use serde::Deserialize;
 
 use crate::call::{Call, Risk};
+use crate::ceiling::{Ceiling, CeilingDecl, ExceptionDecl};
 use crate::path::{MAX_SEGMENTS, NormalPath, PathRefusal, normalise_segment};
+use crate::permissions::{Permissions, PermissionsDecl};
+use crate::tool::DataFlow;
 
 /// The most routes of a catalogue.
 pub const MAX_ROUTES: usize = 100_000;
@@ -34,6 +37,24 @@ impl Catalogue {
         upstreams: &[UpstreamDecl],
         routes: &[RouteDecl],
     ) -> Result<Self, CatalogueErrors> {
+        Self::compile_within(upstreams, routes, None, &[])
+    }
+
+    /// The same within what an environment wants: routes that are above its ceiling are there, and
+    /// denied (see [`Route::standing`]).
+    ///
+    /// # Errors
+    /// [`CatalogueErrors`]: everything that is wrong, by route.
+    pub fn compile_within(
+        upstreams: &[UpstreamDecl],
+        routes: &[RouteDecl],
+        ceiling: Option<&CeilingDecl>,
+        exceptions: &[ExceptionDecl],
+    ) -> Result<Self, CatalogueErrors> {
+        let wanted = Wanted {
+            ceiling: Ceiling::of(ceiling),
+            exceptions,
+        };
         let names: HashMap<&str, Arc<str>> = upstreams
             .iter()
             .map(|upstream| (upstream.name.as_str(), Arc::from(upstream.name.as_str())))
@@ -47,7 +68,10 @@ impl Catalogue {
             let faults = if index == MAX_ROUTES {
                 vec![RouteFault::TooMany]
             } else {
-                catalogue.add(decl, &names).err().unwrap_or_default()
+                catalogue
+                    .add(decl, &names, &wanted)
+                    .err()
+                    .unwrap_or_default()
             };
             errors.extend(faults.into_iter().map(|fault| CatalogueError {
                 index,
@@ -105,9 +129,10 @@ impl Catalogue {
         &mut self,
         decl: &RouteDecl,
         upstreams: &HashMap<&str, Arc<str>>,
+        wanted: &Wanted<'_>,
     ) -> Result<(), Vec<RouteFault>> {
         let mut faults = Vec::new();
-        let route = Route::compile(decl, upstreams, &mut faults);
+        let route = Route::compile(decl, upstreams, wanted, &mut faults);
         let segments = keep(&mut faults, template_segments(&decl.path));
         let (Some(route), Some(segments)) = (route, segments) else {
             return Err(faults);
@@ -183,6 +208,18 @@ pub struct RouteDecl {
     /// The data's classification, recorded with each call.
     #[serde(default)]
     pub classification: Option<String>,
+    /// Who makes what answers there.
+    #[serde(default)]
+    pub publisher: Option<String>,
+    /// Its version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What it may reach.
+    #[serde(default)]
+    pub permissions: PermissionsDecl,
+    /// Where its data goes.
+    #[serde(default)]
+    pub data_flow: Option<DataFlow>,
     /// The request's body is passed on as it arrives instead of read whole first.
     #[serde(default)]
     pub stream_request: bool,
@@ -197,8 +234,36 @@ pub struct Route {
     pub template: String,
     /// The methods it is for.
     pub methods: Vec<String>,
+    /// Who makes what answers there.
+    pub publisher: Option<Arc<str>>,
+    /// Its version.
+    pub version: Option<Arc<str>>,
+    /// What it may reach.
+    pub permissions: Permissions,
+    /// Where its data goes.
+    pub data_flow: Option<Arc<DataFlow>>,
     /// The request's body is passed on as it arrives.
     pub stream_request: bool,
+    /// What is over the ceiling, in words.
+    pub(crate) above_ceiling: Option<String>,
+    /// The one that runs longest.
+    pub(crate) exception: Option<Arc<ExceptionDecl>>,
+}
+
+/// What an environment wants of routes.
+struct Wanted<'a> {
+    ceiling: Ceiling,
+    exceptions: &'a [ExceptionDecl],
+}
+
+impl Wanted<'_> {
+    fn exception(&self, upstream: &str, template: &str) -> Option<Arc<ExceptionDecl>> {
+        let exceptions = self.exceptions.iter();
+        let named = exceptions
+            .filter(|decl| decl.upstream == upstream && decl.route.as_deref() == Some(template));
+        let longest = named.max_by_key(|decl| decl.ends);
+        longest.map(|decl| Arc::new(decl.clone()))
+    }
 }
 
 impl Route {
@@ -206,6 +271,7 @@ impl Route {
     fn compile(
         decl: &RouteDecl,
         upstreams: &HashMap<&str, Arc<str>>,
+        wanted: &Wanted<'_>,
         faults: &mut Vec<RouteFault>,
     ) -> Option<Self> {
         // Every key is named: a new one cannot be dropped unread.
@@ -217,6 +283,10 @@ impl Route {
             min_trust,
             risk,
             classification,
+            publisher,
+            version,
+            permissions,
+            data_flow,
             stream_request,
         } = decl;
         let known = upstreams
@@ -240,11 +310,18 @@ impl Route {
             risk: *risk,
             classification: class?,
         };
+        let permissions = permissions.or(wanted.ceiling.undeclared);
         Some(Self {
             call: Arc::new(call),
             template: path.clone(),
             methods: methods.clone(),
+            publisher: publisher.as_deref().map(Arc::from),
+            version: version.as_deref().map(Arc::from),
+            permissions,
+            data_flow: data_flow.clone().map(Arc::new),
             stream_request: *stream_request,
+            above_ceiling: wanted.ceiling.exceeded_by(&permissions),
+            exception: wanted.exception(upstream, path),
         })
     }
 }

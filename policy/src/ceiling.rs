@@ -72,14 +72,27 @@ impl Ceiling {
     }
 }
 
-/// `[[exception]]`: a tool that may be called although the ceiling says no.
+impl Ceiling {
+    /// What of these permissions is above it, in words; none when nothing is.
+    pub(crate) fn exceeded_by(&self, permissions: &Permissions) -> Option<String> {
+        let above = permissions.rises_over(&self.most);
+        let above: Vec<String> = above.iter().map(ToString::to_string).collect();
+        (!above.is_empty()).then(|| format!("is above the ceiling: {}", above.join(", ")))
+    }
+}
+
+/// `[[exception]]`: a tool or route that may be called although the ceiling says no.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExceptionDecl {
-    /// The tool's upstream.
+    /// Its upstream.
     pub upstream: String,
-    /// The tool.
-    pub tool: String,
+    /// The tool; or else a route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The path of a route, as it is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// Who answers for it.
     pub owner: String,
     /// Why it is needed.

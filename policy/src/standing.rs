@@ -1,8 +1,10 @@
-//! Whether a tool may be called now, whoever calls: pinned, unchanged, within what is wanted.
+//! Whether a tool may be called now, whoever calls: pinned, unchanged, within what is wanted; and
+//! whether a route is within the ceiling.
 
 use agentca_identity::time::Timestamp;
 
 use crate::Rule;
+use crate::catalogue::Route;
 use crate::ceiling::{ExceptionDecl, Unverified};
 use crate::tier::Tier;
 use crate::tool::{Tool, Wants};
@@ -107,6 +109,32 @@ impl Tool {
             rule: Rule::ToolChanged,
             detail,
         })
+    }
+}
+
+impl Route {
+    /// Judges a route, whoever calls: gives the exception without which it would be denied.
+    ///
+    /// # Errors
+    /// [`Refusal`] by the ceiling.
+    pub fn standing(&self, now: Timestamp) -> Result<Option<&ExceptionDecl>, Refusal> {
+        let Some(above) = &self.above_ceiling else {
+            return Ok(None);
+        };
+        let exception = self.exception.as_deref();
+        match exception.filter(|given| now < given.ends) {
+            Some(given) => Ok(Some(given)),
+            None => Err(Refusal {
+                rule: Rule::Ceiling,
+                detail: format!("the route `{}` {above}", self.template),
+            }),
+        }
+    }
+
+    /// Whether nothing but an exception lets it through.
+    #[must_use]
+    pub fn is_above_ceiling(&self) -> bool {
+        self.above_ceiling.is_some()
     }
 }
 

@@ -15,7 +15,7 @@ use super::output::ended;
 /// What can be done about tools.
 #[derive(Debug, Subcommand)]
 pub(super) enum CatalogueCommand {
-    /// List the tools of the catalogue, and whether each may be called as it was seen last
+    /// List the tools and routes of the catalogue, and whether each may be called as it was seen last
     #[command(after_help = LIST_EXAMPLES)]
     List(list::ListArgs),
     /// Show how tools differ from what was approved

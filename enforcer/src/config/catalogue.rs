@@ -110,6 +110,15 @@ impl FileTables {
 }
 
 impl RawCatalogue {
+    /// What is wanted of routes as of tools.
+    pub(super) fn wanted(&self) -> (Option<&CeilingDecl>, &[ExceptionDecl]) {
+        (self.ceiling.decls.first(), &self.exceptions.decls)
+    }
+
+    pub(super) fn exceptions(&self) -> impl Iterator<Item = (&ExceptionDecl, &Place)> {
+        self.exceptions.decls.iter().zip(&self.exceptions.places)
+    }
+
     /// Adds the tables of one file.
     pub(super) fn read(
         &mut self,

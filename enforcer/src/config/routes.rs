@@ -1,8 +1,8 @@
 //! The catalogue of routes, from the tables of all files.
 
-use agentca_policy::{Catalogue, CatalogueError, RouteDecl, UpstreamDecl};
+use agentca_policy::{Catalogue, CatalogueError, UpstreamDecl};
 
-use super::catalogue::{RawCatalogue, Tables};
+use super::catalogue::RawCatalogue;
 use super::errors::{Errors, blame, blame_in, is_blamed};
 use super::raw::RawUpstream;
 
@@ -42,9 +42,14 @@ pub(super) fn upstream_decls(
 pub(super) fn check_routes(
     errors: &mut Errors,
     upstreams: &[RawUpstream],
-    routes: &Tables<RouteDecl>,
+    catalogue: &RawCatalogue,
 ) -> Option<Catalogue> {
-    let faults = match Catalogue::compile(&upstream_decls(upstreams, |_| true), &routes.decls) {
+    let routes = &catalogue.routes;
+    check_exceptions(errors, catalogue);
+    let upstreams = upstream_decls(upstreams, |_| true);
+    let (ceiling, exceptions) = catalogue.wanted();
+    let compiled = Catalogue::compile_within(&upstreams, &routes.decls, ceiling, exceptions);
+    let faults = match compiled {
         Ok(catalogue) => return Some(catalogue),
         Err(faults) => faults,
     };
@@ -68,4 +73,26 @@ pub(super) fn check_routes(
         }
     }
     None
+}
+
+/// An exception for a route that there is not is a mistake.
+fn check_exceptions(errors: &mut Errors, catalogue: &RawCatalogue) {
+    for (exception, place) in catalogue.exceptions() {
+        let Some(path) = &exception.route else {
+            continue;
+        };
+        let mut routes = catalogue.routes.decls.iter();
+        if routes.any(|route| route.upstream == exception.upstream && route.path == *path) {
+            continue;
+        }
+        let message = format!(
+            "no `[[route]]` of `{}` has the path `{path}`",
+            exception.upstream
+        );
+        let key = format!("exception[{}].route", place.number);
+        match place.file.as_deref() {
+            Some(file) => blame_in(errors, file, key, message),
+            None => blame(errors, key, message),
+        }
+    }
 }

@@ -353,12 +353,14 @@ mod example {
 
     const EXAMPLE: &str = include_str!("../../enforcer.example.toml");
     /// Keys that stand in the example with a value of no meaning, since they have no fixed default.
-    const WITHOUT_DEFAULT: [&str; 5] = [
+    const WITHOUT_DEFAULT: [&str; 7] = [
         "threads",
         "ops_listen",
         "tls",
         "credentials",
         "classification",
+        "publisher",
+        "version",
     ];
 
     /// `key` of `key = value`, and whether it is commented out.

@@ -248,6 +248,40 @@ async fn not_in_the_catalogue() {
 }
 
 #[tokio::test]
+async fn a_route_above_the_ceiling_is_called_by_an_exception_alone() {
+    let route = |path: &str, network: &str| {
+        format!(
+            "[[route]]\nupstream = \"payments\"\nmethods = [\"GET\"]\npath = \"{path}\"\nscope = \"payments:read\"\n\
+             min_trust = \"L2\"\nrisk = \"read\"\npublisher = \"Example Ltd\"\nversion = \"1.2\"\n\
+             [route.permissions]\nnetwork = \"{network}\"\n"
+        )
+    };
+    let exception = "[[exception]]\nupstream = \"payments\"\nroute = \"/v3/excepted\"\nowner = \"alice\"\n\
+                     justification = \"x\"\ncompensating_control = \"y\"\nends = \"2200-01-01T00:00:00Z\"\n";
+    let tables = [
+        "[ceiling]\nnetwork = \"internal\"\n",
+        &route("/v3/within", "internal"),
+        &route("/v3/above", "external"),
+        &route("/v3/excepted", "external"),
+        exception,
+    ];
+    let mut fixture = Fixture::with(&tables.concat()).await;
+    let agent = fixture.agent(&Wish::default());
+    check(&fixture, &agent, "/v3/above", 403, "ceiling").await;
+    // With a ceiling, what nobody declared is above it.
+    check(&fixture, &agent, PATH, 403, "ceiling").await;
+    for (path, rule) in [("/v3/within", "scope"), ("/v3/excepted", "scope-excepted")] {
+        for answer in both(&fixture, &agent, path).await {
+            let record = fixture.record(audit_index(&answer));
+            assert_eq!(record["rule"], rule, "{record}");
+            assert_eq!(record["decision"], "allow", "{record}");
+            assert_eq!(record["call"]["publisher"], "Example Ltd", "{record}");
+            assert_eq!(record["call"]["tool_version"], "1.2", "{record}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_restriction_is_named_only_when_the_certificate_would_have_allowed() {
     let mut fixture = Fixture::start().await;
     let agent = fixture.agent(&Wish::default());

@@ -1,3 +1,4 @@
+use agentca_identity::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,6 +12,10 @@ fn route(methods: &[&str], path: &str) -> RouteDecl {
         min_trust: "L2".to_owned(),
         risk: Risk::Read,
         classification: None,
+        publisher: None,
+        version: None,
+        permissions: PermissionsDecl::default(),
+        data_flow: None,
         stream_request: false,
     }
 }
@@ -205,6 +210,10 @@ fn all_faults_of_one_route_are_listed() {
         min_trust: "high".to_owned(),
         risk: Risk::Read,
         classification: Some(String::new()),
+        publisher: None,
+        version: None,
+        permissions: PermissionsDecl::default(),
+        data_flow: None,
         stream_request: false,
     };
     let errors = compile(&[route(&["GET"], "/b"), decl]).unwrap_err();
@@ -218,6 +227,63 @@ fn all_faults_of_one_route_are_listed() {
         "path",
     ];
     assert_eq!(keys, expected.map(|key| format!("route[2].{key}")));
+}
+
+#[test]
+fn a_route_above_the_ceiling_stands_while_its_exception_lasts() {
+    let mut decl = route(&["GET"], "/v1/{x}");
+    let upstream = UpstreamDecl {
+        name: decl.upstream.clone(),
+    };
+    let external = PermissionsDecl {
+        network: Some(crate::Network::External),
+        ..PermissionsDecl::default()
+    };
+    let internal = PermissionsDecl {
+        network: Some(crate::Network::Internal),
+        ..PermissionsDecl::default()
+    };
+    let ceiling = CeilingDecl {
+        permissions: internal,
+        ..CeilingDecl::default()
+    };
+    let exception = |path: &str, ends| ExceptionDecl {
+        upstream: decl.upstream.clone(),
+        tool: None,
+        route: Some(path.to_owned()),
+        owner: "alice".to_owned(),
+        justification: "x".to_owned(),
+        compensating_control: "y".to_owned(),
+        ends: Timestamp::from_secs(ends),
+    };
+    let now = Timestamp::from_secs(10);
+    let exceptions = [
+        exception("/v1/{x}", 5),
+        exception("/v1/{x}", 11),
+        exception("/v1/{y}", 99),
+    ];
+    let (one, none) = (&exceptions[..], &exceptions[..1]);
+    for (declared, ceiling, exceptions, stands) in [
+        (external, None, none, Some(false)),
+        (internal, Some(&ceiling), none, Some(false)),
+        (external, Some(&ceiling), none, None),
+        (PermissionsDecl::default(), Some(&ceiling), none, None),
+        (external, Some(&ceiling), &exceptions[2..], None),
+        (external, Some(&ceiling), one, Some(true)),
+    ] {
+        decl.permissions = declared;
+        let upstreams = std::slice::from_ref(&upstream);
+        let decls = std::slice::from_ref(&decl);
+        let catalogue = Catalogue::compile_within(upstreams, decls, ceiling, exceptions).unwrap();
+        let route = &catalogue.routes()[0];
+        let standing = route.standing(now);
+        let excepted = standing.as_ref().ok().map(Option::is_some);
+        assert_eq!(excepted, stands, "{declared:?} {exceptions:?}");
+        if let Err(refusal) = standing {
+            assert_eq!(refusal.rule, crate::Rule::Ceiling);
+            assert!(refusal.detail.contains("`/v1/{x}`"), "{refusal}");
+        }
+    }
 }
 
 /// The same lookup, naively: of all templates that fit, the one whose earliest literals win.

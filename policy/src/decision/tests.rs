@@ -4,7 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Catalogue, NormalPath, Risk, RouteDecl, UpstreamDecl};
+use crate::{Catalogue, NormalPath, PermissionsDecl, Risk, RouteDecl, UpstreamDecl};
 
 fn call(scope: &str, min_trust: &str) -> Arc<Call> {
     let decl = RouteDecl {
@@ -15,6 +15,10 @@ fn call(scope: &str, min_trust: &str) -> Arc<Call> {
         min_trust: min_trust.to_owned(),
         risk: Risk::Read,
         classification: None,
+        publisher: None,
+        version: None,
+        permissions: PermissionsDecl::default(),
+        data_flow: None,
         stream_request: false,
     };
     let upstreams = [UpstreamDecl {

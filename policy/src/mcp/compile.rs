@@ -120,9 +120,18 @@ impl Compiler {
         for (index, decl) in parts.exceptions.iter().enumerate() {
             self.place = (McpTable::Exception, index);
             self.check_exception(decl);
-            let name = (decl.upstream.as_str(), decl.tool.as_str());
+            // That of a route is compiled with the routes.
+            let tool = match (decl.tool.as_deref(), &decl.route) {
+                (Some(tool), None) => tool,
+                (None, Some(_)) => continue,
+                (Some(_), Some(_)) | (None, None) => {
+                    self.blame(None, "names neither a `tool` nor a `route`, or both");
+                    continue;
+                }
+            };
+            let name = (decl.upstream.as_str(), tool);
             if !known.contains(&name) {
-                let message = format!("no `[[tool]]` is `{}` of `{}`", decl.tool, decl.upstream);
+                let message = format!("no `[[tool]]` is `{tool}` of `{}`", decl.upstream);
                 self.blame(Some("tool"), message);
             }
             let longest = exceptions
@@ -197,11 +206,7 @@ impl Compiler {
         } = decl;
         let permissions = permissions.or(self.ceiling.undeclared);
         let (mut wants, reviewed) = self.wants(upstream, name, admitted);
-        let above = permissions.rises_over(&self.ceiling.most);
-        if !above.is_empty() {
-            let above: Vec<String> = above.iter().map(ToString::to_string).collect();
-            wants.above_ceiling = Some(format!("is above the ceiling: {}", above.join(", ")));
-        }
+        wants.above_ceiling = self.ceiling.exceeded_by(&permissions);
         wants.review_missing = permissions.wants_review().filter(|_| !reviewed);
         wants.exception = exceptions.get(&(upstream.as_str(), name.as_str())).cloned();
         let pin = admitted.pin(upstream, name);

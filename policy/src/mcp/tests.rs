@@ -28,7 +28,8 @@ fn method(name: &str) -> MethodDecl {
 fn exception(tool: &str, ends: i64) -> ExceptionDecl {
     ExceptionDecl {
         upstream: "payments".to_owned(),
-        tool: tool.to_owned(),
+        tool: Some(tool.to_owned()),
+        route: None,
         owner: "alice".to_owned(),
         justification: "needed".to_owned(),
         compensating_control: "watched".to_owned(),

@@ -115,7 +115,8 @@ fn digest() -> [u8; 32] {
 fn exception(ends: Timestamp) -> ExceptionDecl {
     ExceptionDecl {
         upstream: "payments".to_owned(),
-        tool: "refund".to_owned(),
+        tool: Some("refund".to_owned()),
+        route: None,
         owner: "alice".to_owned(),
         justification: "needed".to_owned(),
         compensating_control: "watched".to_owned(),

@@ -1,7 +1,7 @@
 //! `catalogue list`.
 
 use agentca_identity::time::Timestamp;
-use agentca_policy::{ExceptionDecl, McpServer, Tool, ToolDefinition, digest_text};
+use agentca_policy::{ExceptionDecl, McpServer, Route, Tool, ToolDefinition, digest_text};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -47,7 +47,70 @@ pub(super) fn list(arguments: &ListArgs) -> Result<(), Failure> {
         ]);
     }
     let values: Vec<Value> = rows.iter().map(Row::value).collect();
-    print(arguments.json, &json!({"tools": values}), &table.text())
+    let (routes, routes_text) = routes(&opened);
+    let text = table.text() + &routes_text;
+    print(
+        arguments.json,
+        &json!({"tools": values, "routes": routes}),
+        &text,
+    )
+}
+
+/// Every route: as values, and as a table of its own when there is one.
+pub(super) fn routes(opened: &Opened) -> (Vec<Value>, String) {
+    let now = Timestamp::now();
+    let mut table = Table::new([
+        "UPSTREAM",
+        "ROUTE",
+        "RISK",
+        "TRUST",
+        "SCOPE",
+        "PUBLISHER",
+        "STATE",
+        "WHY",
+    ]);
+    let mut values = Vec::new();
+    for route in opened.config.catalogue.routes() {
+        let (state, why) = match route.standing(now) {
+            Ok(None) => ("good".to_owned(), None),
+            Ok(Some(given)) => excepted(given),
+            Err(refusal) => (refusal.rule.to_string(), Some(refusal.detail)),
+        };
+        let call = &route.call;
+        table.row([
+            call.upstream.to_string(),
+            format!("{} {}", route.methods.join(","), route.template),
+            call.risk.to_string(),
+            call.min_trust.to_string(),
+            call.scope.to_string(),
+            route.publisher.as_deref().unwrap_or_default().to_owned(),
+            state.clone(),
+            why.clone().unwrap_or_default(),
+        ]);
+        values.push(route_value(route, &state, why.as_deref()));
+    }
+    let text = match values.len() {
+        0 => String::new(),
+        _ => format!("\n{}", table.text()),
+    };
+    (values, text)
+}
+
+fn route_value(route: &Route, state: &str, why: Option<&str>) -> Value {
+    let (call, permissions) = (&route.call, route.permissions);
+    json!({
+        "upstream": &*call.upstream, "methods": route.methods, "path": route.template,
+        "risk": call.risk.as_str(), "min_trust": call.min_trust.to_string(),
+        "scope": call.scope.to_string(), "classification": call.classification,
+        "publisher": route.publisher.as_deref(), "version": route.version.as_deref(),
+        "permissions": {
+            "network": permissions.network.to_string(),
+            "filesystem": permissions.filesystem.to_string(),
+            "code_execution": permissions.code_execution.to_string(),
+            "data_access": permissions.data_access.to_string(),
+        },
+        "data_flow": route.data_flow.as_deref(), "state": state, "why": why,
+    })
 }
 
 fn excepted(given: &ExceptionDecl) -> (String, Option<String>) {

@@ -25,6 +25,7 @@ pub(super) fn route(
     let scope = section.required(errors, "scope", "payments:read");
     let (min_trust, risk) = (min_trust(&mut section, errors), risk(&mut section, errors));
     let classification = section.text(errors, "classification", "personal-data");
+    let details = details(&mut section, errors);
     let stream_request = section.flag(errors, "stream_request");
     section.finish(errors, elsewhere);
     Some(RouteDecl {
@@ -35,8 +36,41 @@ pub(super) fn route(
         min_trust: min_trust?,
         risk: risk?,
         classification,
+        publisher: details.publisher,
+        version: details.version,
+        permissions: details.permissions,
+        data_flow: details.data_flow,
         stream_request,
     })
+}
+
+/// What routes and tools may say of themselves.
+struct Details {
+    publisher: Option<String>,
+    version: Option<String>,
+    permissions: PermissionsDecl,
+    data_flow: Option<DataFlow>,
+}
+
+fn details(section: &mut Section, errors: &mut Errors) -> Details {
+    let publisher = section.text(errors, "publisher", "Example Ltd");
+    let version = section.text(errors, "version", "1.2");
+    let inner = section.optional_table(errors, "permissions");
+    let permissions = match inner {
+        None => PermissionsDecl::default(),
+        Some(mut inner) => {
+            let read = permissions(&mut inner, errors);
+            inner.finish(errors, &[]);
+            read
+        }
+    };
+    let inner = section.optional_table(errors, "data_flow");
+    Details {
+        publisher,
+        version,
+        permissions,
+        data_flow: inner.map(|inner| data_flow(inner, errors)),
+    }
 }
 
 pub(super) fn tool(
@@ -50,20 +84,7 @@ pub(super) fn tool(
     let (min_trust, risk) = (min_trust(&mut section, errors), risk(&mut section, errors));
     let risk_reason = section.text(errors, "risk_reason", "the name says `refund`");
     let classification = section.text(errors, "classification", "personal-data");
-    let publisher = section.text(errors, "publisher", "Example Ltd");
-    let version = section.text(errors, "version", "1.2");
-    let inner = section.optional_table(errors, "permissions");
-    let declared = match inner {
-        None => PermissionsDecl::default(),
-        Some(mut inner) => {
-            let read = permissions(&mut inner, errors);
-            inner.finish(errors, &[]);
-            read
-        }
-    };
-    let data_flow = section
-        .optional_table(errors, "data_flow")
-        .map(|inner| data_flow(inner, errors));
+    let details = details(&mut section, errors);
     section.finish(errors, elsewhere);
     Some(ToolDecl {
         upstream: upstream?,
@@ -73,10 +94,10 @@ pub(super) fn tool(
         risk: risk?,
         risk_reason,
         classification,
-        publisher,
-        version,
-        permissions: declared,
-        data_flow,
+        publisher: details.publisher,
+        version: details.version,
+        permissions: details.permissions,
+        data_flow: details.data_flow,
     })
 }
 
@@ -107,7 +128,8 @@ pub(super) fn exception(
     elsewhere: &[Elsewhere<'_>],
 ) -> Option<ExceptionDecl> {
     let upstream = section.required(errors, "upstream", "payments");
-    let tool = section.required(errors, "tool", "refund");
+    let tool = section.text(errors, "tool", "refund");
+    let route = section.text(errors, "route", "/v1/accounts/{id}");
     let owner = section.required(errors, "owner", "alice@example.org");
     let justification = section.required(errors, "justification", "no other way to pay back");
     let control = section.required(errors, "compensating_control", "reviewed every day");
@@ -120,10 +142,17 @@ pub(super) fn exception(
         }
         time
     });
+    let is_one = tool.is_some() != route.is_some();
+    if !is_one {
+        let message = "write either the tool, or in `route` the path of the route, that it is for";
+        blame(errors, section.key("tool"), message);
+    }
     section.finish(errors, elsewhere);
+    is_one.then_some(())?;
     Some(ExceptionDecl {
         upstream: upstream?,
-        tool: tool?,
+        tool,
+        route,
         owner: owner?,
         justification: justification?,
         compensating_control: control?,

@@ -228,6 +228,33 @@ fn a_ceiling_stands_once_and_a_file_is_named_once() {
 }
 
 #[test]
+fn an_exception_is_for_one_tool_or_route_that_there_is() {
+    let exception = |what: &str| {
+        format!(
+            "[[exception]]\nupstream = \"payments\"\n{what}\nowner = \"alice\"\njustification = \"x\"\n\
+             compensating_control = \"y\"\nends = \"2200-01-01T00:00:00Z\"\n"
+        )
+    };
+    let route = "[[route]]\nupstream = \"payments\"\nmethods = [\"GET\"]\npath = \"/a\"\nscope = \
+                 \"a\"\nmin_trust = \"L2\"\nrisk = \"read\"\n[route.permissions]\nnetwork = \"external\"\n\
+                 [route.data_flow]\ninput = \"a number\"\n";
+    let good = format!("{route}{}", exception("route = \"/a\""));
+    let config = load(MAIN, &[("catalogue.toml", &good), OTHER]).unwrap();
+    let flow = config.catalogue.routes()[0].data_flow.as_deref().unwrap();
+    assert_eq!(flow.input.as_deref(), Some("a number"));
+    for (what, key) in [
+        ("route = \"/b\"", "route"),
+        ("", "tool"),
+        ("route = \"/a\"\ntool = \"refund\"", "tool"),
+    ] {
+        let wrong = format!("{route}{}", exception(what));
+        let said = told(MAIN, &[("catalogue.toml", &wrong), OTHER]);
+        let wanted = format!("catalogue.toml: exception[1].{key}");
+        assert!(said.contains(&wanted), "{what}: {said:?}");
+    }
+}
+
+#[test]
 fn ceilings_exceptions_and_assessors_are_checked() {
     let text = r#"
         [ceiling]
