@@ -4,6 +4,7 @@ mod changes;
 mod decide;
 mod list;
 mod opened;
+mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,9 @@ pub(super) enum CatalogueCommand {
     /// List the tools and routes of the catalogue, and whether each may be called as it was seen last
     #[command(after_help = LIST_EXAMPLES)]
     List(list::ListArgs),
+    /// Show everything that is known of one tool
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(show::ShowArgs),
     /// Show how tools differ from what was approved
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(changes::DiffArgs),
@@ -43,6 +47,7 @@ pub(super) struct ConfigArgs {
 pub(super) fn run(command: &CatalogueCommand) -> ExitCode {
     ended(match command {
         CatalogueCommand::List(arguments) => list::list(arguments),
+        CatalogueCommand::Show(arguments) => show::show(arguments),
         CatalogueCommand::Diff(arguments) => changes::diff(arguments),
         CatalogueCommand::Approve(arguments) => decide::approve(arguments, &decide::ask_terminal),
         CatalogueCommand::Reject(arguments) => decide::reject(arguments),
@@ -58,6 +63,11 @@ Examples:
 The state is `good`, `excepted` or `unverified` for what is served nevertheless, `rejected` for what a
 person rejected as it is, `new` for a tool without a table, or the rule that denies calls: tool-changed,
 tool-unverified, ceiling.";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  agentca-enforcer catalogue show payments:refund --config enforcer.toml
+  agentca-enforcer catalogue show payments:refund --config enforcer.toml --json";
 
 const DIFF_EXAMPLES: &str = "\
 Examples:

@@ -3,11 +3,12 @@
 use agentca_identity::time::Timestamp;
 use agentca_policy::{ExceptionDecl, McpServer, Route, Tool, ToolDefinition, digest_text};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::ConfigArgs;
 use super::changes::rejected;
 use super::opened::{Opened, Seen};
+use super::show::described;
 use crate::cli::output::{Failure, Table, print};
 
 #[derive(Debug, Args)]
@@ -131,15 +132,21 @@ pub(super) struct Row {
     pub(super) state: String,
     /// What stands in its way.
     pub(super) why: Option<String>,
+    /// What is told of it and decides nothing.
+    described: Map<String, Value>,
 }
 
 impl Row {
     fn value(&self) -> Value {
-        json!({
+        let mut value = json!({
             "upstream": self.upstream, "tool": self.tool, "risk": self.risk,
             "min_trust": self.min_trust, "scope": self.scope, "tier": self.tier,
             "approved_by": self.approved_by, "state": self.state, "why": self.why,
-        })
+        });
+        if let Some(members) = value.as_object_mut() {
+            members.extend(self.described.clone());
+        }
+        value
     }
 }
 
@@ -195,6 +202,7 @@ fn of_tool(
         approved_by: pinned.map(|pinned| pinned.approved_by.clone()),
         state,
         why,
+        described: described(tool),
     }
 }
 

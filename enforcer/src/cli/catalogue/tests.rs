@@ -113,6 +113,7 @@ impl Bench {
         let config = ["--config".to_owned(), config.display().to_string()];
         match Line::try_parse_from(line.chain(config)).unwrap().command {
             CatalogueCommand::List(arguments) => list::list(&arguments),
+            CatalogueCommand::Show(arguments) => show::show(&arguments),
             CatalogueCommand::Diff(arguments) => changes::diff(&arguments),
             CatalogueCommand::Approve(arguments) => {
                 let answer = self.answer;
