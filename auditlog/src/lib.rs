@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod decision;
+pub mod disclosure;
 pub mod frame;
 pub mod heartbeat;
 pub mod log;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use agentca_auditlog::disclosure::{Disclosed, decision_of};
 use agentca_auditlog::log::Reader;
 use agentca_auditlog::proof::ProofFileError;
 use agentca_auditlog::verify::{VerifyOptions, signing_key, verify_directory};
@@ -126,7 +127,11 @@ fn line(index: u64, record: &[u8]) -> String {
         record.get("enforcer"),
         record.get("person"),
         record.pointer("/call/method"),
-        record.pointer("/call/template"),
+        record
+            .pointer("/call/name")
+            .or_else(|| record.pointer("/call/template")),
+        record.get("upstream"),
+        record.get("tool"),
         record.get("decision"),
         record.get("rule"),
         record.pointer("/result/status"),
@@ -140,6 +145,10 @@ fn line(index: u64, record: &[u8]) -> String {
     // A number alone would say nothing.
     if let Some(decision) = record.get("decision_index").and_then(told_as) {
         line.push_str(&format!(" of decision {decision}"));
+    }
+    if let Some(changes) = record.get("changes").and_then(Value::as_array) {
+        let many = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+        line.push_str(&format!(" {}", count(many, "change")));
     }
     if let Some(many) = record.get("count").and_then(told_as) {
         line.push_str(&format!(" {many} times"));
@@ -273,6 +282,54 @@ pub(crate) fn verify_proof(
     Ok(())
 }
 
+/// The record with the commitments of a call, which an outcome names.
+pub(crate) fn call_record(dir: &Path, index: u64) -> Result<Vec<u8>, Failure> {
+    demand_log(dir)?;
+    let first = record_at(dir, index)?;
+    match decision_of(&first) {
+        Some(decision) => record_at(dir, decision),
+        None => Ok(first),
+    }
+}
+
+fn record_at(dir: &Path, index: u64) -> Result<Vec<u8>, Failure> {
+    let mut reader = Reader::new(dir, index);
+    let batch = reader
+        .batch()
+        .map_err(|e| Failure::refused(format!("{} cannot be read: {e}", dir.display())))?;
+    let mut records = batch.into_iter().flatten();
+    let found = records.find(|(at, _)| *at == index);
+    let (_, record) = found.ok_or_else(|| nothing_from(dir, index, reader.end()))?;
+    Ok(record)
+}
+
+/// Holds disclosures against a record and prints what they reveal: all of them, or none.
+pub(crate) fn verify_disclosures(
+    disclosures: &[String],
+    record: &[u8],
+    format: Format,
+) -> Result<(), Failure> {
+    let verify = |text: &String| {
+        Disclosed::verify(text, record).map_err(|e| {
+            let begin: String = printable(text).chars().take(16).collect();
+            Failure::refused(format!("{begin}… reveals nothing of this record: {e}"))
+        })
+    };
+    let told = disclosures.iter().map(verify);
+    let told: Vec<Disclosed> = told.collect::<Result<_, _>>()?;
+    let answer: Vec<Value> = told
+        .iter()
+        .map(|told| serde_json::json!({"argument": told.key, "value": told.value}))
+        .collect();
+    format.print(&answer, |out| {
+        for told in &told {
+            writeln!(out, "{}  {}", printable(&told.key), printable(&told.value))?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
 /// Prints the key that signs the log now.
 pub(crate) fn vkey(dir: &Path, root: &Path) -> Result<(), Failure> {
     let anchor = credentials::read_anchor(root)?;
@@ -284,7 +341,7 @@ pub(crate) fn vkey(dir: &Path, root: &Path) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{key}")?)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|e| Failure::refused(format!("could not read {}: {e}", path.display())))
 }
 
@@ -293,12 +350,19 @@ mod tests {
     use super::line;
 
     #[test]
-    fn a_line_says_how_it_ended_and_how_often() {
+    fn a_line_says_what_it_was_how_it_ended_and_how_often() {
         let outcome = br#"{"decision_index":40,"kind":"outcome","result":{"ended":"timed-out","status":200},"time":"t"}"#;
         assert_eq!(
             line(41, outcome),
             "41 t outcome 200 timed-out of decision 40"
         );
+        let call = br#"{"call":{"method":"tools/call","name":"mcp:bank:refund","proto":"mcp","upstream":"bank"},"decision":"deny","kind":"decision","rule":"scope","time":"t"}"#;
+        assert_eq!(
+            line(8, call),
+            "8 t decision tools/call mcp:bank:refund deny scope"
+        );
+        let withheld = br#"{"kind":"tool-withheld","reason":"changed","time":"t","tool":"refund","upstream":"bank"}"#;
+        assert_eq!(line(9, withheld), "9 t tool-withheld bank refund changed");
         let refused = br#"{"count":70,"kind":"handshake-refused","reason":"expired","samples":["10.0.0.1","10.0.0.2"],"time":"t"}"#;
         assert_eq!(
             line(7, refused),

@@ -35,6 +35,7 @@ pub fn admit(config: Config, anchor: &TrustAnchor) -> Result<Config, ConfigError
     let catalogue = parts.compile(&admitted).map_err(ConfigErrors::of)?;
     Ok(Config {
         mcp_catalogue: Arc::new(catalogue),
+        stated: parts.stated().collect(),
         // Definitions are large, and were asked for what they have to say.
         catalogue_parts: None,
         ..config

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage or configuration.
 
 mod catalogue;
+mod disclose;
 mod output;
 mod scan;
 
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
                 .and_then(|()| scan::run(&arguments)),
         ),
         Command::Catalogue { command } => catalogue::run(&command),
+        Command::Disclose(arguments) => output::ended(disclose::run(&arguments)),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, NAME, &mut std::io::stdout());
@@ -86,6 +88,9 @@ enum Command {
         #[command(subcommand)]
         command: catalogue::CatalogueCommand,
     },
+    /// Print what a tool was called with, where that is kept, or erase it
+    #[command(after_help = DISCLOSE_EXAMPLES)]
+    Disclose(disclose::DiscloseArgs),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -264,6 +269,15 @@ Examples:
   agentca-enforcer catalogue approve payments:refund --config enforcer.toml \\
       --reason \"looked at with its maker\" --person ~/.config/agentca/admin";
 
+const DISCLOSE_EXAMPLES: &str = "\
+Examples:
+  agentca-enforcer disclose --config enforcer.toml --index 42
+  agentca-enforcer disclose --config enforcer.toml --index 42 --argument amount
+  agentca-enforcer disclose --config enforcer.toml --index 42 --erase
+
+Each line is a disclosure (RFC 9901) of one value. Whoever has it and the record can check it:
+`agentca log verify-disclosure`. Kept are those of an enforcer with `disclosures = \"keep\"`.";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   agentca-enforcer completions bash > ~/.local/share/bash-completion/completions/agentca-enforcer
@@ -303,7 +317,14 @@ mod tests {
 
     #[test]
     fn every_command_has_examples_and_configurations_name_the_example() {
-        for name in ["run", "check", "completions", "scan", "catalogue"] {
+        for name in [
+            "run",
+            "check",
+            "completions",
+            "scan",
+            "catalogue",
+            "disclose",
+        ] {
             let help = Arguments::try_parse_from([NAME, name, "--help"]).unwrap_err();
             let help = help.to_string();
             assert!(help.contains(&format!("{NAME} {name}")), "{help}");

@@ -5,6 +5,7 @@
 //! sources, has every key; a test holds it to that.
 
 mod catalogue;
+mod disclosures;
 mod errors;
 mod limits;
 mod mcp;
@@ -14,6 +15,7 @@ mod section;
 mod units;
 mod upstream;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,13 +23,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentca_identity::crypto::sha256;
 use agentca_identity::name::{Environment, Name};
-use agentca_policy::{Catalogue, McpCatalogue};
+use agentca_policy::{Catalogue, McpCatalogue, Stated};
 use http::Uri;
 
 pub(crate) use self::catalogue::pins_errors;
 pub use self::catalogue::pins_path;
 use self::catalogue::{CatalogueParts, CompiledCatalogue};
+pub use self::disclosures::{DisclosedValues, DisclosureOptions};
 pub use self::errors::{ConfigError, ConfigErrors};
 use self::errors::{Errors, blame, is_blamed, note};
 pub use self::limits::Limits;
@@ -52,6 +56,8 @@ pub struct Config {
     pub identity_dir: PathBuf,
     /// The folder of what this enforcer writes.
     pub data_dir: PathBuf,
+    /// What becomes of the values that tools are called with.
+    pub disclosures: DisclosureOptions,
     /// How old the newest heartbeat may be.
     pub stale_after: Duration,
     /// Where revocation is learnt from.
@@ -67,6 +73,10 @@ pub struct Config {
     pub catalogue_files: Vec<PathBuf>,
     /// What [`crate::approvals::admit`] compiles again; none once it did.
     pub(crate) catalogue_parts: Option<Arc<CatalogueParts>>,
+    /// Every file that was read, this one first, with the SHA-256 of its text.
+    pub(crate) read: Arc<[(PathBuf, [u8; 32])]>,
+    /// What was said about tools and counts; nothing before [`crate::approvals::admit`].
+    pub(crate) stated: Arc<[Stated]>,
     /// Limits and timers.
     pub limits: Limits,
     /// Serving threads.
@@ -81,12 +91,22 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigErrors::unreadable(path, &error))?;
+        let files = RefCell::new(vec![(path.to_owned(), sha256(text.as_bytes()))]);
         let place = FilePlace {
             file: Some(path),
             base: path.parent().unwrap_or(Path::new("")),
-            read: &|path| std::fs::read_to_string(path),
+            read: &|path| {
+                let text = std::fs::read_to_string(path)?;
+                let digest = sha256(text.as_bytes());
+                files.borrow_mut().push((path.to_owned(), digest));
+                Ok(text)
+            },
         };
-        Self::parse_at(&text, &place).map_err(|errors| errors.in_file(path))
+        let config = Self::parse_at(&text, &place).map_err(|errors| errors.in_file(path))?;
+        Ok(Self {
+            read: files.take().into(),
+            ..config
+        })
     }
 
     /// Reads and checks a file; what it names as its catalogue may still have to be written.
@@ -170,6 +190,7 @@ impl Config {
             ops_listen,
             identity_dir,
             data_dir,
+            disclosures,
             stale_after,
             revocation,
             upstreams: _,
@@ -177,6 +198,8 @@ impl Config {
             mcp_catalogue: _,
             catalogue_files: _,
             catalogue_parts: _,
+            read: _,
+            stated: _,
             limits: _,
             threads,
         } = self;
@@ -186,6 +209,7 @@ impl Config {
             ("ops_listen", *ops_listen == other.ops_listen),
             ("identity_dir", *identity_dir == other.identity_dir),
             ("data_dir", *data_dir == other.data_dir),
+            ("disclosures", *disclosures == other.disclosures),
             ("stale_after", *stale_after == other.stale_after),
             ("revocation", *revocation == other.revocation),
             ("threads", *threads == other.threads),
@@ -301,6 +325,8 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
         authority,
         identity_dir,
         data_dir,
+        disclosures,
+        disclosures_max_age,
         stale_after,
         revocation,
         crl,
@@ -317,6 +343,7 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
     let listen = listen.and_then(|text| note(errors, "listen", parse_address(&text, 8443)));
     let ops_listen =
         ops_listen.and_then(|text| note(errors, "ops_listen", parse_address(&text, 9464)));
+    let disclosures = disclosures::check(errors, disclosures.as_deref(), disclosures_max_age);
     let revocation = match revocation.as_deref().unwrap_or("feed") {
         "feed" => check_feed(errors, authority.as_deref(), crl),
         "crl" => check_crl(errors, authority.as_deref(), crl, crl_refresh, base),
@@ -345,6 +372,7 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
         ops_listen,
         identity_dir: base.join(identity_dir?),
         data_dir: base.join(data_dir?),
+        disclosures: disclosures?,
         stale_after,
         revocation: revocation?,
         upstreams: upstreams?,
@@ -352,6 +380,8 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
         mcp_catalogue: Arc::new(mcp_catalogue),
         catalogue_files: files,
         catalogue_parts: Some(Arc::new(parts)),
+        read: Arc::default(),
+        stated: Arc::default(),
         limits,
         threads,
     })

@@ -6,6 +6,7 @@
 //! ([`server`]) serves from it, and from a [`live::Live`] that a reload swaps whole.
 
 pub mod approvals;
+mod catalogue_log;
 pub mod cli;
 pub mod config;
 pub mod credentials;
@@ -27,6 +28,7 @@ mod body;
 mod connection;
 mod crl;
 mod descriptors;
+mod disclosures;
 mod durable;
 mod feed;
 mod fields;

@@ -24,7 +24,9 @@ use http::{HeaderValue, Method};
 
 use self::parts::RequestId;
 pub(crate) use self::parts::{AgentPart, Ended};
+use crate::config::DisclosedValues;
 use crate::head::{Head, Trace};
+use crate::mcp::Arguments;
 use crate::ops::{Decided, Finished, Measured};
 use crate::road::{Denial, Matched, Permit};
 use crate::session::Session;
@@ -52,6 +54,8 @@ pub(crate) struct Ledger {
     trace: Option<Trace>,
     call: CallName,
     mcp: Option<Box<McpName>>,
+    /// What a tool was called with, until the decision is recorded.
+    arguments: Option<Box<Arguments>>,
     /// Held until the call has ended, its stream included.
     calling: Option<Calling>,
     /// What went wrong though there was an answer.
@@ -120,6 +124,7 @@ impl Ledger {
             trace: head.and_then(|head| head.trace.clone()),
             call: CallName::Unknown,
             mcp: None,
+            arguments: None,
             calling: None,
             failure: None,
             scope: None,
@@ -163,6 +168,19 @@ impl Ledger {
     /// It is a message of MCP.
     pub(crate) fn on_mcp(&mut self, name: McpName) {
         self.mcp = Some(Box::new(name));
+    }
+
+    /// What the tool, if it is one, is called with.
+    pub(crate) fn called_with(&mut self, arguments: Option<&str>) {
+        let (Some(Matched::Tool { tool, .. }), Some(text)) = (self.matched(), arguments) else {
+            return;
+        };
+        let values = match self.session.worker.shared.disclosures {
+            Some(_) => DisclosedValues::Keep,
+            None => DisclosedValues::Drop,
+        };
+        let arguments = Arguments::commit(tool, text, &self.salt, values);
+        self.arguments = arguments.map(Box::new);
     }
 
     /// The answer says that it failed, or was not passed on.
@@ -238,6 +256,7 @@ impl Ledger {
             trace: self.trace.take(),
             call: std::mem::replace(&mut self.call, CallName::Unknown),
             mcp: self.mcp.take(),
+            arguments: self.arguments.take(),
             calling: self.calling.take(),
             failure: self.failure,
             scope: self.scope.take(),
@@ -343,13 +362,15 @@ impl Ledger {
 
 impl Ledger {
     fn write_decision(
-        &self,
+        &mut self,
         denial: Option<&Denial>,
         outcome: Option<&Outcome<'_>>,
     ) -> Result<Staged, LedgerError> {
         let scope = self.used_scope();
         let digest = outcome.map(|outcome| salted_digest(&self.salt, &outcome.digest));
         let result = outcome.zip(digest.as_ref());
+        let arguments = self.arguments.as_ref();
+        let args = arguments.map_or_else(Vec::new, |arguments| arguments.committed());
         let fields = DecisionFields {
             agent: Some(self.session.peer.record().fields()),
             call: self.call_fields(),
@@ -358,7 +379,7 @@ impl Ledger {
                 trace: self.trace.as_ref().map(Trace::id),
                 parent: self.trace.as_ref().map(Trace::parent),
                 digest: self.request_digest.as_ref(),
-                args: &[],
+                args: &args,
             },
             decision: if denial.is_some() { "deny" } else { "allow" },
             rule: Some(denial.map_or(self.allowing_rule(), |denial| denial.rule.as_str())),
@@ -368,8 +389,12 @@ impl Ledger {
             status_number: Some(self.status_number),
             result: result.map(|(outcome, digest)| self.result_fields(outcome, digest, &scope)),
         };
-        let log = &self.session.worker.shared.log;
-        Ok(log.stage(|head, out| fields.write(head, out))?)
+        let shared = &self.session.worker.shared;
+        let staged = shared.log.stage(|head, out| fields.write(head, out))?;
+        if let (Some(kept), Some(arguments)) = (&shared.disclosures, self.arguments.take()) {
+            kept.keep(staged.index, arguments.into_disclosures());
+        }
+        Ok(staged)
     }
 
     fn write_outcome(

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use self::opening::OpeningError;
 pub(crate) use self::opening::inspect;
 use crate::approvals;
+use crate::catalogue_log::CatalogueLog;
 use crate::config::{Config, ConfigErrors, RevocationMode};
 use crate::credentials::{Credentials, CredentialsError};
 use crate::crl::CrlFollower;
@@ -66,8 +67,11 @@ async fn serve(path: &Path, config: Config, credentials: Credentials) -> Result<
     let enforcer = Enforcer::assemble(path, config, credentials)?;
     let announced = &enforcer.floors.announced;
     opening::announce_missing(&enforcer.log, &enforcer.settings.credentials(), announced).await?;
+    let config = enforcer.settings.config();
+    let mut catalogue = CatalogueLog::open(&config, &enforcer.log);
+    catalogue.record(&config).await?;
     let operators = enforcer.listen_for_operators().await?;
-    let mut control = enforcer.start_control(operators);
+    let mut control = enforcer.start_control(operators, catalogue);
     let watcher = enforcer.watcher();
     let ready = async {
         enforcer.may_listen().await;
@@ -150,13 +154,14 @@ impl Enforcer {
         })))
     }
 
-    fn start_control(&self, operators: Option<JoinHandle<()>>) -> Control {
+    fn start_control(&self, operators: Option<JoinHandle<()>>, catalogue: CatalogueLog) -> Control {
         let reloading = tokio::spawn({
             let swap = Swap {
                 settings: Arc::clone(&self.settings),
                 live: Arc::clone(&self.live),
                 registry: Arc::clone(&self.registry),
                 log: Arc::clone(&self.log),
+                catalogue,
             };
             let (path, settings) = (self.path.clone(), Arc::clone(&self.settings));
             async move {
@@ -323,6 +328,7 @@ struct Swap {
     live: Arc<ArcSwap<Live>>,
     registry: Arc<Registry>,
     log: Arc<Log>,
+    catalogue: CatalogueLog,
 }
 
 impl Apply for Swap {
@@ -335,6 +341,8 @@ impl Apply for Swap {
         opening::announce_changed(&self.log, &old, &setting.credentials)
             .await
             .map_err(|error| error.to_string())?;
+        let recorded = self.catalogue.record(&setting.config).await;
+        recorded.map_err(|error| error.to_string())?;
         let live = live.after(&self.live.load());
         let live = Arc::new(live);
         let before = self.live.swap(Arc::clone(&live));

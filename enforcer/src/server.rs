@@ -14,8 +14,9 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, DisclosedValues};
 use crate::descriptors;
+use crate::disclosures::{self, Disclosures};
 use crate::durable::Beacon;
 use crate::handshake_log::HandshakeLog;
 use crate::listener;
@@ -86,6 +87,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let (listeners, address) = listen_all(live.load().config())?;
         let outcomes = Outcomes::since(log.durable());
+        let disclosures = keep_disclosures(live.load().config(), &board)?;
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
             registry,
@@ -94,6 +96,7 @@ impl Server {
             handshakes: HandshakeLog::new(Arc::clone(&board.refused)),
             board,
             outcomes,
+            disclosures,
             shares: Arc::default(),
             connections_max: connections_that_fit(&live.load()),
         });
@@ -152,6 +155,15 @@ impl Server {
         if let Err(error) = joined.await {
             tracing::error!(%error, "serving threads could not be waited for");
         }
+        let shared = self.shared;
+        let closing = tokio::task::spawn_blocking(move || {
+            if let Some(disclosures) = &shared.disclosures {
+                disclosures.close();
+            }
+        });
+        if let Err(error) = closing.await {
+            tracing::error!(%error, "disclosures could not be written to the end");
+        }
     }
 }
 
@@ -170,6 +182,20 @@ fn connections_that_fit(live: &Live) -> usize {
         );
     }
     fit
+}
+
+/// The writer of disclosures, where they are kept. Where they no longer are, those that are too old go now.
+fn keep_disclosures(config: &Config, board: &Board) -> Result<Option<Disclosures>, ServerError> {
+    let counts = Arc::clone(&board.disclosures);
+    match config.disclosures.values {
+        DisclosedValues::Keep => Disclosures::start(config, counts)
+            .map(Some)
+            .map_err(ServerError::Thread),
+        DisclosedValues::Drop => {
+            disclosures::forget_old(config);
+            Ok(None)
+        }
+    }
 }
 
 /// One per runtime, raised by the log's committer.

@@ -11,6 +11,7 @@ use agentca_auditlog::log::Log;
 use agentca_identity::crypto;
 use arc_swap::ArcSwap;
 
+use crate::disclosures::Disclosures;
 use crate::durable::{Beacon, Durability};
 use crate::handshake_log::HandshakeLog;
 use crate::live::Live;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<Board>,
     pub(crate) handshakes: HandshakeLog,
     pub(crate) outcomes: Outcomes,
+    /// Where values that tools were called with are kept, if anywhere.
+    pub(crate) disclosures: Option<Disclosures>,
     pub(crate) shares: Arc<Shares>,
     /// Client connections that there are descriptors for.
     pub(crate) connections_max: usize,

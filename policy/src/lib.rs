@@ -25,6 +25,7 @@ mod permissions;
 mod pins;
 mod rule;
 mod standing;
+mod stated;
 mod suggest;
 #[cfg(test)]
 mod testing;
@@ -56,6 +57,7 @@ pub use permissions::{
 pub use pins::{Admitted, Approved, Pin, PinsError, PinsFile, Rejection, SCAN, Signers};
 pub use rule::Rule;
 pub use standing::{Refusal, Standing};
+pub use stated::Stated;
 pub use suggest::{Suggestion, suggest};
 pub use tier::Tier;
 pub use tool::{DataFlow, MethodDecl, PinnedDefinition, Tool, ToolDecl};

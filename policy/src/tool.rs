@@ -127,7 +127,7 @@ pub struct PinnedDefinition {
     pub schema_out: Option<[u8; 32]>,
     /// Arguments that are repeated in headers.
     pub headers: Vec<HeaderParameter>,
-    /// The names of arguments at the schema's top level.
+    /// The names of arguments at the schema's top level, in order of their UTF-16, as records have them.
     pub arguments: Vec<Box<str>>,
     /// `scan`, or the person's SPIFFE id.
     pub approved_by: String,

@@ -8,12 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{
-    AUTHORITY_CHECKPOINT, CRL_ACCEPTED, HANDSHAKE_REFUSED, TOOL_WITHHELD, WITNESS_CONFIRMED,
+    AUTHORITY_CHECKPOINT, CATALOGUE_LOADED, CRL_ACCEPTED, HANDSHAKE_REFUSED, TOOL_WITHHELD,
+    WITNESS_CONFIRMED,
 };
 use crate::checkpoint::{Checkpoint, CheckpointError, verify_cosignature};
 use crate::merkle::Hash;
 use crate::note::{Note, VerifierKey};
-use crate::record::{Head, Record};
+use crate::record::{Head, Object, Record};
 
 /// Handshakes refused for one reason within a second.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +192,114 @@ impl ToolWithheld<'_> {
     }
 }
 
+/// A catalogue is about to be in force: its files, and what is new of what was said about tools.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogueLoaded<'a> {
+    /// The files with the SHA-256 of each.
+    pub files: &'a [(String, Hash)],
+    /// What is new, and what was withdrawn.
+    pub changes: &'a [CatalogueChange<'a>],
+    /// How many changes there was no room for: they are in the records that follow, or in those of the next load.
+    pub left_out: u64,
+    /// The record before this one that had changes.
+    pub previous: Option<u64>,
+}
+
+/// Something that was said about a tool, or that no longer stands.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogueChange<'a> {
+    /// `pin`, `approve`, `reject`, `assess`, `except`; or `withdraw`.
+    pub action: &'a str,
+    /// When it was said, RFC 3339.
+    pub at: Option<&'a str>,
+    /// Who said it.
+    pub by: Option<&'a str>,
+    /// The digest of the definition that it is about.
+    pub definition: Option<&'a Hash>,
+    /// When it is over, RFC 3339.
+    pub ends: Option<&'a str>,
+    /// Why.
+    pub reason: Option<&'a str>,
+    /// The digest of the statement.
+    pub statement: &'a Hash,
+    /// The tool.
+    pub tool: Option<&'a str>,
+    /// Its upstream.
+    pub upstream: Option<&'a str>,
+}
+
+impl CatalogueLoaded<'_> {
+    /// Writes the record.
+    pub fn write(&self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let mut record = Record::begin(out, head, CATALOGUE_LOADED);
+        if !self.changes.is_empty() {
+            record
+                .at("changes")
+                .objects("changes", self.changes, |object, change| {
+                    change.write(object);
+                });
+        }
+        record
+            .at("files")
+            .objects("files", self.files, |object, (name, digest)| {
+                object.base64("digest", digest);
+                object.text("name", name);
+            });
+        record.number_if("left_out", Some(self.left_out).filter(|more| *more > 0));
+        record.number_if("previous", self.previous);
+        record.finish();
+    }
+
+    /// The statements of such a record, each with whether it stands or was withdrawn, and the record before.
+    ///
+    /// # Errors
+    /// [`serde_json::Error`] when it is not one.
+    pub fn read(record: &[u8]) -> Result<CatalogueStatements, serde_json::Error> {
+        #[derive(serde::Deserialize)]
+        struct Members<'a> {
+            kind: &'a str,
+            #[serde(default, borrow)]
+            changes: Vec<Change<'a>>,
+            previous: Option<crate::record::Number>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Change<'a> {
+            action: &'a str,
+            statement: &'a str,
+        }
+        let wrong = <serde_json::Error as serde::de::Error>::custom;
+        let members: Members<'_> = serde_json::from_slice(record)?;
+        if members.kind != CATALOGUE_LOADED {
+            return Err(wrong("another kind of record"));
+        }
+        let statements = members.changes.iter().map(|change| {
+            let bytes = STANDARD.decode(change.statement).ok();
+            let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+            let digest = digest.ok_or_else(|| wrong("a digest that is none"))?;
+            Ok((digest, change.action != "withdraw"))
+        });
+        let statements = statements.collect::<Result<_, serde_json::Error>>()?;
+        Ok((statements, members.previous.map(|previous| previous.0)))
+    }
+}
+
+/// What [`CatalogueLoaded::read`] gives.
+pub type CatalogueStatements = (Vec<(Hash, bool)>, Option<u64>);
+
+impl CatalogueChange<'_> {
+    fn write(&self, object: &mut Object<'_>) {
+        object.text("action", self.action);
+        object.text_if("at", self.at);
+        object.text_if("by", self.by);
+        object.base64_if("definition", self.definition.map(<[u8; 32]>::as_slice));
+        object.text_if("ends", self.ends);
+        object.text_if("reason", self.reason);
+        object.base64("statement", self.statement);
+        object.text_if("tool", self.tool);
+        object.text_if("upstream", self.upstream);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use agentca_identity::crypto::{KeyKind, PrivateKey};
@@ -233,6 +342,56 @@ mod tests {
                 (accepted.uri.to_owned(), number)
             );
         }
+    }
+
+    #[test]
+    fn a_catalogue_reads_back() {
+        let change = CatalogueChange {
+            action: "approve",
+            at: Some("2026-11-21T06:49:20.123Z"),
+            by: Some("spiffe://example.org/person/alice"),
+            definition: Some(&[1; 32]),
+            ends: Some("2027-11-21T06:49:20.123Z"),
+            reason: Some("looked at it"),
+            statement: &[2; 32],
+            tool: Some("refund"),
+            upstream: Some("payments"),
+        };
+        let gone = CatalogueChange {
+            action: "withdraw",
+            at: None,
+            by: None,
+            definition: None,
+            ends: None,
+            reason: None,
+            statement: &[3; 32],
+            tool: None,
+            upstream: None,
+        };
+        let files = [("catalogue.toml".to_owned(), [4; 32])];
+        let loaded = CatalogueLoaded {
+            files: &files,
+            changes: &[change, gone],
+            left_out: 5,
+            previous: Some(1 << 60),
+        };
+        let record = written(|head, out| loaded.write(head, out));
+        let read = CatalogueLoaded::read(&record).unwrap();
+        assert_eq!(
+            read,
+            (vec![([2; 32], true), ([3; 32], false)], Some(1 << 60))
+        );
+        let bare = CatalogueLoaded {
+            changes: &[],
+            left_out: 0,
+            previous: None,
+            ..loaded
+        };
+        let record = written(|head, out| bare.write(head, out));
+        assert_eq!(CatalogueLoaded::read(&record).unwrap(), (vec![], None));
+        let other = AuthorityCheckpoint { note: "x" };
+        let record = written(|head, out| other.write(head, out));
+        assert!(CatalogueLoaded::read(&record).is_err());
     }
 
     #[test]

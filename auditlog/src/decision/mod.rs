@@ -11,8 +11,8 @@ pub use call::{
     AgentFields, CallFields, DecisionFields, OutcomeFields, RequestFields, ResultFields,
 };
 pub use control::{
-    AuthorityCheckpoint, Confirmed, CrlAccepted, HandshakeRefused, ToolWithheld, WitnessConfirmed,
-    read_witness_confirmed,
+    AuthorityCheckpoint, CatalogueChange, CatalogueLoaded, CatalogueStatements, Confirmed,
+    CrlAccepted, HandshakeRefused, ToolWithheld, WitnessConfirmed, read_witness_confirmed,
 };
 
 /// The kind of a decision record; it may hold the outcome too.
@@ -29,6 +29,9 @@ pub const AUTHORITY_CHECKPOINT: &str = "authority-checkpoint";
 pub const CRL_ACCEPTED: &str = "crl-accepted";
 /// The kind of [`ToolWithheld`].
 pub const TOOL_WITHHELD: &str = "tool-withheld";
+
+/// The kind of [`CatalogueLoaded`].
+pub const CATALOGUE_LOADED: &str = "catalogue-loaded";
 
 #[cfg(test)]
 mod tests {

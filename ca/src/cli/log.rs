@@ -1,4 +1,4 @@
-//! `agentca log verify|show|prove|verify-proof|vkey`: offline, from a directory.
+//! `agentca log verify|show|prove|verify-proof|verify-disclosure|vkey`: offline, from a directory.
 
 use std::path::PathBuf;
 
@@ -15,6 +15,7 @@ pub(super) enum LogCommand {
     Show(ShowArgs),
     Prove(ProveArgs),
     VerifyProof(VerifyProofArgs),
+    VerifyDisclosure(VerifyDisclosureArgs),
     Vkey(VkeyArgs),
 }
 
@@ -114,6 +115,38 @@ pub(super) struct VerifyProofArgs {
     format: Format,
 }
 
+/// Check what a tool was called with against the record of the call.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  agentca log verify-disclosure WyJ… --log ./edge-1-data/log --index 42
+  agentca log verify-disclosure WyJ… --record 42.json --json
+
+A disclosure (RFC 9901) is one string that reveals one value; `agentca-enforcer disclose` prints those that
+were kept, and the caller can make them. The record itself is not verified here: `agentca log verify-proof`
+and `agentca log verify` are for that.")]
+pub(super) struct VerifyDisclosureArgs {
+    /// The disclosures.
+    #[arg(required = true, value_name = "DISCLOSURE")]
+    disclosures: Vec<String>,
+    /// The record, exactly as it is in the log.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "log",
+        required_unless_present = "log"
+    )]
+    record: Option<PathBuf>,
+    /// The log's directory.
+    #[arg(long, value_name = "DIR", requires = "index")]
+    log: Option<PathBuf>,
+    /// The record's index in it; that of the outcome does, too.
+    #[arg(long, value_name = "INDEX", requires = "log")]
+    index: Option<u64>,
+    #[command(flatten)]
+    format: Format,
+}
+
 /// Print a log's verifier key in C2SP form, for verifiers that are not ours.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -169,6 +202,21 @@ pub(super) fn run(command: &LogCommand) -> Result<(), Failure> {
                 format,
             } = args;
             logcmd::verify_proof(proof, record, root, *format)
+        }
+        LogCommand::VerifyDisclosure(args) => {
+            let VerifyDisclosureArgs {
+                disclosures,
+                record,
+                log,
+                index,
+                format,
+            } = args;
+            let record = match (record, log, index) {
+                (Some(file), _, _) => logcmd::read(file)?,
+                (None, Some(dir), Some(index)) => logcmd::call_record(dir, *index)?,
+                _ => return Err(Failure::usage("give a record, or a log and an index")),
+            };
+            logcmd::verify_disclosures(disclosures, &record, *format)
         }
         LogCommand::Vkey(args) => logcmd::vkey(&args.dir, &args.root),
     }

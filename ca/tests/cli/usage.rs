@@ -150,6 +150,7 @@ fn every_command_has_help_with_examples() {
         &["log", "show"],
         &["log", "prove"],
         &["log", "verify-proof"],
+        &["log", "verify-disclosure"],
         &["log", "vkey"],
         &["completions"],
         &[],

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use agentca_identity::name::Environment;
 use agentca_policy::{
     Admitted, Assessors, CeilingDecl, ExceptionDecl, McpCatalogue, McpParts, McpTable, MethodDecl,
-    PinsError, PinsFile, RouteDecl, ToolDecl, UpstreamDecl,
+    PinsError, PinsFile, RouteDecl, Stated, ToolDecl, UpstreamDecl,
 };
 use toml::Table;
 
@@ -303,6 +303,13 @@ pub(crate) struct CatalogueParts {
 }
 
 impl CatalogueParts {
+    /// Everything that was said about tools.
+    pub(crate) fn stated(&self) -> impl Iterator<Item = Stated> {
+        let files = self.pins.iter().flat_map(|(_, file)| file.stated());
+        let exceptions = self.exceptions.decls.iter();
+        files.chain(exceptions.map(ExceptionDecl::stated))
+    }
+
     /// Each tool with the file that its table is in; none for the configuration file itself.
     pub(crate) fn declared(&self) -> impl Iterator<Item = (&ToolDecl, Option<&Path>)> {
         let places = self.tools.places.iter();

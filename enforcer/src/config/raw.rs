@@ -32,6 +32,8 @@ pub(super) struct RawConfig {
     pub(super) authority: Option<String>,
     pub(super) identity_dir: Option<String>,
     pub(super) data_dir: Option<String>,
+    pub(super) disclosures: Option<String>,
+    pub(super) disclosures_max_age: Duration,
     pub(super) stale_after: Duration,
     pub(super) revocation: Option<String>,
     pub(super) crl: Option<Vec<String>>,
@@ -65,6 +67,14 @@ impl RawConfig {
         let identity_dir = top.required(errors, "identity_dir", "edge-1");
         let data_dir = top.required(errors, "data_dir", "edge-1-data");
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+        let disclosures = top.text(errors, "disclosures", "keep");
+        let (day, years) = (hour * 24, hour * 24 * 3_650);
+        let disclosures_max_age = top.duration(
+            errors,
+            "disclosures_max_age",
+            DISCLOSURES_MAX_AGE,
+            day..=years,
+        );
         let stale_after = top.duration(errors, "stale_after", STALE_AFTER, second..=hour);
         let revocation = top.text(errors, "revocation", "feed");
         let crl = top.texts(errors, "crl", "http://127.0.0.1:7080/crl/0.crl");
@@ -102,6 +112,8 @@ impl RawConfig {
             authority,
             identity_dir,
             data_dir,
+            disclosures,
+            disclosures_max_age,
             stale_after,
             revocation,
             crl,
@@ -162,5 +174,6 @@ fn read_upstream(
 pub(super) const AUTHORITY_EXAMPLE: &str = "https://127.0.0.1:7443";
 const AT_THE_TOP: &str = "at the top of the file, before the first `[`";
 const STALE_AFTER: Duration = Duration::from_secs(30);
+const DISCLOSURES_MAX_AGE: Duration = Duration::from_secs(30 * 86_400);
 const CRL_REFRESH: Duration = Duration::from_secs(60);
 const MAX_THREADS: u64 = 1024;

@@ -34,6 +34,13 @@ impl<'a> Members<'a> {
         self.raw(name).and_then(Members::of)
     }
 
+    /// Names as they are meant, and values as they stand.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.get()))
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_ref())
     }

@@ -6,6 +6,7 @@
 //! ([`turn`]). What comes back is read as strictly ([`reply`]), lists are filtered ([`lists`]), streams
 //! are signed message by message ([`events`]), and a denial is told in MCP's own forms ([`denials`]).
 
+mod arguments;
 mod asks;
 mod denials;
 mod doorway;
@@ -26,6 +27,7 @@ mod watch;
 
 use bytes::Bytes;
 
+pub(crate) use self::arguments::Arguments;
 pub(crate) use self::asks::Asks;
 pub(crate) use self::doorway::{Doorway, Entrance};
 pub(crate) use self::events::{EventBody, Passage, Source};

@@ -125,6 +125,14 @@ impl Message {
         }
     }
 
+    /// The arguments of a call, as they stand.
+    pub(crate) fn arguments(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Request(request) => Some(self.slice(request.params.arguments.as_ref()?)),
+            Kind::Notification { .. } | Kind::Response => None,
+        }
+    }
+
     /// The method, or what stands for it in records.
     pub(crate) fn method(&self) -> &str {
         match &self.kind {

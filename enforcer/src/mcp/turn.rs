@@ -98,7 +98,9 @@ impl Turn {
             ..self.expected(&doorway, &message, revision)
         };
         let asks = Asks::of(&message, revision);
-        let permit = match self.permit(doorway, asks) {
+        let permitted = self.permit(doorway, asks);
+        self.ledger.called_with(message.arguments());
+        let permit = match permitted {
             Ok(permit) => permit,
             Err(denial) => {
                 let refused = denials::denied(&message, revision, deny_as, denial);

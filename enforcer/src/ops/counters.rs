@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use agentca_policy::{Risk, Rule};
 
+use crate::disclosures::DisclosureCounts;
 use crate::upstream::UpstreamError;
 
 /// A number that one thread writes and others read.
@@ -41,6 +42,7 @@ pub struct Board {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Refused handshakes since the start, by reason.
     pub(crate) refused: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    pub(crate) disclosures: Arc<DisclosureCounts>,
     threads: Mutex<Vec<Arc<OfThread>>>,
     upstreams: Mutex<BTreeMap<Arc<str>, Vec<Arc<OfUpstream>>>>,
     states: Mutex<BTreeMap<Arc<str>, Arc<AtomicU8>>>,

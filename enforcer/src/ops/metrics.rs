@@ -142,6 +142,17 @@ fn log(text: &mut Text, ops: &Ops) {
     );
     let blocked = u8::from(ops.log.blocked());
     text.gauge("log_blocked", "1 while the log cannot grow", blocked);
+    let disclosures = &ops.board.disclosures;
+    text.counter(
+        "disclosures_kept_total",
+        "Values that tools were called with, kept beside the log",
+        disclosures.kept.load(Ordering::Relaxed),
+    );
+    text.counter(
+        "disclosures_dropped_total",
+        "Values that were to be kept and are not: no room, or the disk failed",
+        disclosures.dropped.load(Ordering::Relaxed),
+    );
 }
 
 fn certificates(text: &mut Text, ops: &Ops) {

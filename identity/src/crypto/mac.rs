@@ -24,6 +24,12 @@ impl MacKey {
         Some(Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())))
     }
 
+    /// The key that the salt of a request is: for what its holder may compute again, and nobody else.
+    #[must_use]
+    pub fn of_salt(salt: &[u8; 16]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, salt))
+    }
+
     /// The code of `message`.
     #[must_use]
     pub fn code(&self, message: &[u8]) -> [u8; 32] {
@@ -76,6 +82,17 @@ mod tests {
             MacKey::derive(&read, "one")
                 .unwrap()
                 .matches(b"message", &code)
+        );
+    }
+
+    #[test]
+    fn a_salts_codes_are_what_others_compute() {
+        // printf message | openssl dgst -sha256 -mac HMAC -macopt hexkey:03030303030303030303030303030303
+        let code = MacKey::of_salt(&[3; 16]).code(b"message");
+        let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "2053a0ce70797caeabb36739d0b44b884d6cafc2e4d504cb0802fd53609ad638"
         );
     }
 

@@ -122,12 +122,14 @@ impl Admitted {
                 verified.map_err(|error| error.to_string())?
             }
         };
+        let mut arguments: Vec<Box<str>> = definition.arguments().map(Box::from).collect();
+        arguments.sort_by(|one, other| one.encode_utf16().cmp(other.encode_utf16()));
         let pinned = PinnedDefinition {
             digest,
             schema_in: definition.schema_in_digest(),
             schema_out: definition.schema_out_digest(),
             headers: definition.header_parameters().to_vec(),
-            arguments: definition.arguments().map(Box::from).collect(),
+            arguments,
             approved_by: pin.approved.by.clone(),
             approved_at: pin.approved.at,
         };

@@ -8,6 +8,7 @@ mod evidence;
 mod example;
 mod handshakes;
 mod mcp_clients;
+mod mcp_evidence;
 mod mcp_fixture;
 mod mcp_pins;
 mod mcp_streams;

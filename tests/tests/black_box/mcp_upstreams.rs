@@ -6,7 +6,8 @@ use agentca_tests::curl::Got;
 use agentca_tests::lab::{Enforcer, Lab};
 use agentca_tests::mcp::{self, Server, Session};
 use agentca_tests::program::ours;
-use agentca_tests::wait;
+use agentca_tests::{log, wait};
+use serde_json::{Value, json};
 
 /// An enforcer in front of it that allows everything, when it has seen the tools, and an agent that may use them.
 fn serve(
@@ -142,8 +143,9 @@ fn a_program_that_will_not_end_does_not_keep_the_enforcer() {
     });
 }
 
-/// A call of a bank that misbehaves.
-fn call_of_liar(mode: &str) -> Got {
+/// A call of a bank that misbehaves; its record says how it ended.
+#[track_caller]
+fn call_of_liar(mode: &str, result: &Value) -> Got {
     let lab = Lab::with_authority();
     let server = Server::start(&lab, "bank", &["--misbehave", mode]);
     let upstream = mcp::upstream("bank", &server, "timeout = \"1s\"\n");
@@ -156,26 +158,57 @@ fn call_of_liar(mode: &str) -> Got {
     let got = mcp::post(&enforcer, &agent, "bank", &headers, body.as_bytes());
     got.must_be_signed();
     assert_eq!(server.calls_of("echo").len(), 1);
+    let record = log::records(&enforcer.log())[usize::try_from(got.record()).unwrap()].clone();
+    assert_eq!(record["decision"], result["decision"], "{record}");
+    assert_eq!(record["rule"], result["rule"], "{record}");
+    assert_eq!(record["call"]["name"], "mcp:bank:echo", "{record}");
+    // Of a stream there is a decision first.
+    let outcome = wait::until("the outcome is recorded", || {
+        let mut records = log::records(&enforcer.log()).into_iter();
+        records.find(|other| {
+            let own = record["seq"] == other["seq"] || record["seq"] == other["decision_index"];
+            own && !other["result"].is_null()
+        })
+    });
+    for member in ["status", "ended", "error"] {
+        assert_eq!(outcome["result"][member], result[member], "{outcome}");
+    }
     got
+}
+
+/// The record of a call that its upstream failed.
+fn failed(status: u16, error: &str) -> Value {
+    json!({
+        "decision": "allow", "rule": "scope", "status": status, "ended": "upstream-failed", "error": error,
+    })
 }
 
 #[test]
 fn an_answer_with_two_readings_is_none() {
-    let got = call_of_liar("duplicate-keys");
+    let got = call_of_liar(
+        "duplicate-keys",
+        &failed(502, "the server's message is no strict JSON"),
+    );
     assert_eq!(got.status, 502, "{got:?}");
     assert!(!got.body.contains("reading"), "{got:?}");
 }
 
 #[test]
 fn an_answer_to_somebody_else_is_none() {
-    let got = call_of_liar("wrong-id");
+    let got = call_of_liar(
+        "wrong-id",
+        &failed(502, "the server answers another request"),
+    );
     assert_eq!(got.status, 502, "{got:?}");
     assert!(!got.body.contains("nobody asked"), "{got:?}");
 }
 
 #[test]
 fn of_two_answers_the_first_counts() {
-    let got = call_of_liar("two-answers");
+    let got = call_of_liar(
+        "two-answers",
+        &json!({"decision": "allow", "rule": "scope", "status": 200, "ended": "complete"}),
+    );
     let result = mcp::answer_in(&got.body, 7)["result"].clone();
     assert_eq!(mcp::text(&result), r#"{"text":"a"}"#, "{got:?}");
     assert!(!got.body.contains("the second answer"), "{got:?}");
@@ -183,7 +216,7 @@ fn of_two_answers_the_first_counts() {
 
 #[test]
 fn an_upstream_that_stalls_is_given_up() {
-    let got = call_of_liar("stall");
+    let got = call_of_liar("stall", &failed(504, "no answer in time"));
     assert_eq!(got.status, 504, "{got:?}");
 }
 
