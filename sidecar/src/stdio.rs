@@ -38,7 +38,7 @@ pub(crate) async fn run(
     tokio::pin!(end);
     loop {
         tokio::select! {
-            line = lines.recv() => match line {
+            line = lines.next() => match line {
                 Some(Line::Text(text)) => tokio::select! {
                     () = bridge.take(text, &mut tasks) => {}
                     () = &mut end => break,
@@ -56,8 +56,7 @@ pub(crate) async fn run(
     bridge.finish(tasks).await;
     drop(bridge);
     // A client that stopped reading shall not keep us.
-    let written = tokio::task::spawn_blocking(move || writer.join());
-    let _unread = tokio::time::timeout(LAST_WRITE, written).await;
+    let _unread = tokio::time::timeout(LAST_WRITE, writer).await;
     Ok(())
 }
 
@@ -140,6 +139,13 @@ impl Bridge {
 
     async fn begin(self: &Arc<Self>, message: Message, tasks: &mut JoinSet<()>) {
         let Some(id) = message.id.clone() else { return };
+        if self.running().contains_key(&id) {
+            // Under that id the client waits for the other answer, so that this one names none.
+            let said =
+                "the id is that of a request that has no answer yet; every request needs its own";
+            let error = message::error(None, INVALID_REQUEST, said, None);
+            return self.out.line(error).await;
+        }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             let said = "too many requests at one time; `--max-concurrent` allows more";
             let code = message::code(StatusCode::TOO_MANY_REQUESTS);

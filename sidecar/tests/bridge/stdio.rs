@@ -96,6 +96,38 @@ async fn many_requests_run_at_once_and_each_gets_its_own_answer() {
 }
 
 #[tokio::test]
+async fn an_id_is_not_taken_twice_before_its_answer() {
+    let (sender, held) = mpsc::unbounded_channel::<String>();
+    let held = Mutex::new(Some(held));
+    let fake = Fake::start(move |seen| match seen.json()["params"]["name"] == "slow" {
+        true => Reply::stream(Content::Live(held.lock().unwrap().take().unwrap())),
+        false => echo(seen),
+    })
+    .await;
+    let mut bridge = Program::stdio(&fake, &[]).await;
+    let named = |name: &str| modern(1, "tools/call", &json!({"name": name}));
+    bridge.say(&named("slow")).await;
+    bridge.say(&named("second")).await;
+    let refused = bridge.hear().await;
+    assert_eq!(
+        refused.get("id"),
+        None,
+        "the answer to the first is to come"
+    );
+    assert_eq!(refused["error"]["code"], -32600, "{refused}");
+    let answer = json!({"jsonrpc": "2.0", "id": 1, "result": {"first": true}});
+    sender.send(answer.to_string()).unwrap();
+    assert_eq!(bridge.hear().await, answer);
+    drop(sender);
+    // Answered, it is free again.
+    bridge.say(&named("third")).await;
+    assert_eq!(bridge.hear().await["id"], 1);
+    for expected in ["slow", "third"] {
+        assert_eq!(fake.seen().await.json()["params"]["name"], expected);
+    }
+}
+
+#[tokio::test]
 async fn a_cancellation_closes_the_stream_of_a_request_that_stands_alone() {
     let (sender, held) = mpsc::unbounded_channel::<String>();
     let held = Mutex::new(Some(held));
