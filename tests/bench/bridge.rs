@@ -47,12 +47,13 @@ struct Pipes {
     answer: String,
 }
 
-/// A way and its latencies in µs, by round.
+/// A way, its latencies in µs by round, and what its bridge took.
 struct Measured {
     name: &'static str,
     way: Way,
     rounds: Vec<Vec<f64>>,
-    resident_kib: Vec<f64>,
+    cpu_ns: u64,
+    resident_kib: u64,
 }
 
 /// Makes so many calls each way, in so many rounds.
@@ -89,9 +90,9 @@ pub(crate) async fn measure(
                 measured.call(some).await?;
             }
         }
-        for measured in &mut all {
-            measured.weigh()?;
-        }
+    }
+    for measured in &mut all {
+        measured.weigh()?;
     }
     let section = section(&all, each * rounds);
     for measured in all {
@@ -184,6 +185,17 @@ impl Way {
         }
     }
 
+    fn bridge(&self) -> Option<&Process> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Stdio(_, process) | Self::Http(_, process) => Some(process),
+        }
+    }
+
+    fn cpu_ns(&self) -> Outcome<u64> {
+        self.bridge().map_or(Ok(0), Process::cpu_ns)
+    }
+
     fn stop(self) -> Outcome<()> {
         match self {
             Self::Direct(_) => Ok(()),
@@ -194,33 +206,37 @@ impl Way {
 
 impl Measured {
     fn new(name: &'static str, way: Way) -> Self {
-        let (rounds, resident_kib) = (vec![], vec![]);
         Self {
             name,
             way,
-            rounds,
-            resident_kib,
+            rounds: vec![],
+            cpu_ns: 0,
+            resident_kib: 0,
         }
     }
 
     async fn call(&mut self, times: usize) -> Outcome<()> {
         let latencies = self.rounds.last_mut().ok_or("no round")?;
+        let cpu_before = self.way.cpu_ns()?;
         for _ in 0..times {
             let before = Instant::now();
             self.way.call().await?;
             latencies.push(before.elapsed().as_secs_f64() * 1e6);
         }
+        self.cpu_ns += self.way.cpu_ns()? - cpu_before;
         Ok(())
     }
 
     fn weigh(&mut self) -> Outcome<()> {
-        match &self.way {
-            Way::Direct(_) => {}
-            Way::Stdio(_, process) | Way::Http(_, process) => {
-                self.resident_kib.push(process.shown_resident_kib()? as f64);
-            }
+        if let Some(bridge) = self.way.bridge() {
+            self.resident_kib = bridge.shown_resident_kib()?;
         }
         Ok(())
+    }
+
+    fn cpu_us(&self) -> f64 {
+        let calls: usize = self.rounds.iter().map(Vec::len).sum();
+        self.cpu_ns as f64 / 1e3 / calls.max(1) as f64
     }
 
     /// What it takes more than `direct` at `share`, in µs.
@@ -244,7 +260,7 @@ fn section(all: &[Measured], made: usize) -> Section {
         "`agentca-sidecar connect` between a client and the enforcer, on the client's core, verifying every \
          answer (`--verify require`). {} `tools/call` each way, one after the other, the ways in \
          turns of {TURN}; directly is one kept-alive mutual TLS connection of a client that verifies \
-         nothing. \"Added\" is the difference to that, taken in each round, the median over the rounds. Resident memory as \
+         nothing. \"Added\" is the difference to that, taken in each round, the median over the rounds. CPU is all that the bridge's process took, for each call. Resident memory as \
          `ps` shows it, after all calls.",
         count(made),
     ));
@@ -254,13 +270,15 @@ fn section(all: &[Measured], made: usize) -> Section {
         "p99 µs",
         "added p50 µs",
         "added p99 µs",
+        "CPU µs",
         "RSS MiB",
     ]);
     let Some(direct) = all.first() else {
         return section;
     };
     for measured in all {
-        let resident = measured.resident_kib.last().copied();
+        let resident = measured.way.bridge().map(|_| measured.resident_kib as f64);
+        let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), number);
         let added = measured.added(direct, P50);
         table.row(&[
             measured.name.to_owned(),
@@ -268,7 +286,8 @@ fn section(all: &[Measured], made: usize) -> Section {
             number(measured.at(P99)),
             number(added),
             number(measured.added(direct, P99)),
-            resident.map_or_else(|| "–".to_owned(), |kib| number(kib / 1024.0)),
+            shown(resident.map(|_| measured.cpu_us())),
+            shown(resident.map(|kib| kib / 1024.0)),
         ]);
         let Some(resident) = resident else { continue };
         let what = format!("`{}`, added to a call, p50", measured.name);
