@@ -2,6 +2,7 @@
 //! for others the entry is printed.
 
 mod edit;
+mod table;
 
 use std::fs;
 use std::io;
@@ -10,7 +11,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use agentca_identity::time::Timestamp;
-pub(crate) use edit::EditError;
 
 /// A client whose configuration is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,6 +25,10 @@ pub(crate) enum Client {
     Vscode,
     /// Windsurf: ~/.codeium/windsurf/mcp_config.json
     Windsurf,
+    /// Codex: config.toml in $CODEX_HOME or ~/.codex
+    Codex,
+    /// Gemini CLI: ~/.gemini/settings.json
+    Gemini,
 }
 
 /// How the client starts the bridge.
@@ -56,11 +60,34 @@ pub(crate) enum InstallError {
     Edit { path: PathBuf, source: EditError },
 }
 
+/// Why a configuration can't be changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EditError {
+    #[error("it is not JSON ({0})")]
+    NotJson(#[from] serde_json::Error),
+    #[error("it is not TOML: {0}")]
+    NotToml(#[from] toml::de::Error),
+    #[error("`{0}` is there twice")]
+    Twice(String),
+    #[error("`{0}` is no object")]
+    NotAnObject(String),
+    #[error("`{0}` is not written as tables of their own")]
+    NotTables(String),
+}
+
 impl Client {
-    /// Where its configuration is.
-    pub(crate) fn path(self, home: Option<&Path>) -> Result<PathBuf, InstallError> {
-        let home = |below: &str| Ok(home.ok_or(InstallError::NoHome)?.join(below));
+    /// Where its configuration is; `variable` knows folders that the environment names.
+    pub(crate) fn path(
+        self,
+        variable: impl Fn(&str) -> Option<PathBuf>,
+    ) -> Result<PathBuf, InstallError> {
+        let home = |below: &str| Ok(variable("HOME").ok_or(InstallError::NoHome)?.join(below));
         match self {
+            Self::Codex => match variable("CODEX_HOME") {
+                Some(folder) => Ok(folder.join("config.toml")),
+                None => home(".codex/config.toml"),
+            },
+            Self::Gemini => home(".gemini/settings.json"),
             Self::ClaudeCode => Ok(PathBuf::from(".mcp.json")),
             Self::Vscode => Ok(PathBuf::from(".vscode/mcp.json")),
             Self::Cursor => home(".cursor/mcp.json"),
@@ -76,7 +103,12 @@ impl Client {
     fn key(self) -> &'static str {
         match self {
             Self::Vscode => "servers",
-            Self::ClaudeDesktop | Self::ClaudeCode | Self::Cursor | Self::Windsurf => "mcpServers",
+            Self::Codex => "mcp_servers",
+            Self::ClaudeDesktop
+            | Self::ClaudeCode
+            | Self::Cursor
+            | Self::Windsurf
+            | Self::Gemini => "mcpServers",
         }
     }
 
@@ -88,6 +120,8 @@ impl Client {
             Self::Cursor => "enable the server under Settings, Tools & MCP",
             Self::Vscode => "start the server with `MCP: List Servers` in the command palette",
             Self::Windsurf => "refresh the servers under Settings, Cascade",
+            Self::Codex => "start `codex` anew and look at `/mcp`",
+            Self::Gemini => "start `gemini` anew and look at `/mcp`",
         }
     }
 }
@@ -107,17 +141,23 @@ impl Entry {
         format!("{{\n{indent}  {}\n{indent}}}", members.join(&inner))
     }
 
+    /// The text with the entry in its place; all else stays as it is, byte for byte.
+    fn put_into(&self, text: &str, client: Client) -> Result<String, EditError> {
+        let json = |indent: &str| self.json(client, indent);
+        match client {
+            Client::Codex => table::insert(text, client.key(), self),
+            _ => edit::insert(text, client.key(), &self.name, &json),
+        }
+    }
+
     /// The whole of a configuration that holds nothing else.
     pub(crate) fn document(&self, client: Client) -> String {
-        edit::insert("", client.key(), &self.name, &|indent| {
-            self.json(client, indent)
-        })
-        .unwrap_or_default()
+        self.put_into("", client).unwrap_or_default()
     }
 }
 
 impl Plan {
-    /// Reads a configuration and puts the entry in its place; all else stays as it is, byte for byte.
+    /// Reads a configuration and puts the entry in its place.
     pub(crate) fn make(path: PathBuf, client: Client, entry: &Entry) -> Result<Self, InstallError> {
         // What a link leads to is changed, not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);
@@ -127,8 +167,7 @@ impl Plan {
             Err(source) => return Err(InstallError::Read { path, source }),
         };
         let text = before.as_deref().unwrap_or_default();
-        let json = |indent: &str| entry.json(client, indent);
-        match edit::insert(text, client.key(), &entry.name, &json) {
+        match entry.put_into(text, client) {
             Ok(after) => Ok(Self {
                 path,
                 before,
@@ -183,19 +222,16 @@ impl Plan {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        let backup = match &self.before {
-            None => None,
-            Some(before) => {
-                let backup = beside(&self.path, &format!("backup-{}", Timestamp::now().secs()));
-                fs::write(&backup, before).map_err(failed)?;
-                Some(backup)
-            }
-        };
         let aside = beside(&self.path, "new");
-        fs::write(&aside, &self.after).map_err(failed)?;
-        if let Ok(found) = fs::metadata(&self.path) {
-            fs::set_permissions(&aside, found.permissions()).map_err(failed)?;
+        let mut backup = None;
+        if self.before.is_some() {
+            // Copies may be read by nobody who could not read the file: there may be keys in it.
+            let kept = beside(&self.path, &format!("backup-{}", Timestamp::now().secs()));
+            fs::copy(&self.path, &kept).map_err(failed)?;
+            fs::copy(&self.path, &aside).map_err(failed)?;
+            backup = Some(kept);
         }
+        fs::write(&aside, &self.after).map_err(failed)?;
         fs::rename(&aside, &self.path).map_err(failed)?;
         Ok(backup)
     }
@@ -212,6 +248,8 @@ const CONTEXT: usize = 2;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn entry() -> Entry {
@@ -228,9 +266,14 @@ mod tests {
         let path = folder.path().join("mcp.json");
         let before = "{ \"z\": 1.50,\n  \"mcpServers\": {\n    \"other\": {\"command\":\"x\"}\n  },\n  \"a\": [ ]\n}\n";
         fs::write(&path, before).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let plan = Plan::make(path.clone(), Client::Cursor, &entry()).unwrap();
         assert!(!plan.is_done());
         let backup = plan.write().unwrap().unwrap();
+        for file in [&path, &backup] {
+            let mode = fs::metadata(file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+        }
         assert_eq!(fs::read_to_string(backup).unwrap(), before);
         let after = fs::read_to_string(&path).unwrap();
         assert!(after.starts_with(
@@ -266,16 +309,30 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_comments_is_left_alone() {
+    fn a_file_that_is_not_understood_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mcp.json");
-        fs::write(&path, "{\n // mine\n \"mcpServers\": {}\n}").unwrap();
-        let refused = Plan::make(path, Client::Cursor, &entry())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains("left alone") && refused.contains("--print"),
-            "{refused}"
-        );
+        for (client, text) in [
+            (Client::Cursor, "{\n 'mcpServers': {}\n}"),
+            (Client::Codex, "{\"mcp_servers\": {}}"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let refused = Plan::make(path.clone(), client, &entry()).unwrap_err();
+            let refused = refused.to_string();
+            assert!(
+                refused.contains("left alone") && refused.contains("--print"),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn codex_may_be_told_where_it_lives() {
+        let only = |known: &'static str| {
+            Client::Codex.path(move |name| (name == known).then(|| PathBuf::from("/x")))
+        };
+        assert_eq!(only("HOME").unwrap(), Path::new("/x/.codex/config.toml"));
+        assert_eq!(only("CODEX_HOME").unwrap(), Path::new("/x/config.toml"));
+        only("").unwrap_err();
     }
 }

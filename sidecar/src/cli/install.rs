@@ -55,10 +55,13 @@ pub(super) fn run(arguments: &InstallArguments) -> Result<(), Failure> {
     if arguments.print {
         return Ok(out.write_all(entry.document(arguments.client).as_bytes())?);
     }
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let variable = |name: &str| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty());
+        value.map(PathBuf::from)
+    };
     let path = match &arguments.file {
         Some(path) => path.clone(),
-        None => arguments.client.path(home.as_ref().map(Path::new))?,
+        None => arguments.client.path(variable)?,
     };
     let plan = Plan::make(path, arguments.client, &entry)?;
     let shown = plan.path.display();
@@ -139,5 +142,5 @@ Examples:
   agentca-sidecar install --client cursor https://localhost:8443/mcp/payments \\
       --credentials ./support-01 --print      # for any other client
 
-What else is in the file stays as it is, byte for byte, and a copy is kept beside it. A file with
-comments is left alone.";
+What else is in the file stays as it is, byte for byte, comments too, and a copy is kept beside it. A file
+that is not understood is left alone.";

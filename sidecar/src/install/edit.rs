@@ -1,24 +1,16 @@
-//! Puts one member into a JSON text and leaves every other byte as it is.
+//! Puts one member into a JSON text and leaves every other byte as it is. The text may have comments and
+//! trailing commas, as editors allow them.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Why a text can't be changed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EditError {
-    #[error("it is not plain JSON ({0}), perhaps it has comments")]
-    NotJson(#[from] serde_json::Error),
-    #[error("`{0}` is there twice")]
-    Twice(String),
-    #[error("`{0}` is no object")]
-    NotAnObject(String),
-}
+use super::EditError;
 
 /// Puts `name` into the object `key` of the text's object, in place of what has that name; `value` is given
 /// the indentation of its line.
-pub(crate) fn insert(
+pub(super) fn insert(
     text: &str,
     key: &str,
     name: &str,
@@ -32,7 +24,8 @@ pub(crate) fn insert(
             "{{\n{STEP}{key_text}: {{\n{STEP2}{name_text}: {value}\n{STEP}}}\n}}\n"
         ));
     }
-    let whole: &RawValue = serde_json::from_str(text)?;
+    let plain = Plain::of(text);
+    let whole: &RawValue = serde_json::from_str(&plain.strict)?;
     let top = members(whole, "the file")?;
     let Some(servers) = only(&top, key)? else {
         let member = |indent: &str| {
@@ -40,58 +33,87 @@ pub(crate) fn insert(
             let value = value(&inner);
             format!("{key_text}: {{\n{inner}{name_text}: {value}\n{indent}}}")
         };
-        return Ok(add(text, whole, &top, "", &member));
+        return Ok(plain.add(whole, &top, &member));
     };
     let inside = members(servers, key)?;
     if let Some(old) = only(&inside, name)? {
-        let indent = indentation(text, start(text, old));
-        return Ok(replace(text, old, &value(&indent)));
+        let (from, to) = plain.place(old);
+        let value = value(&indentation(text, from));
+        return Ok(splice(text, from, to, &value));
     }
-    let outer = indentation(text, start(text, servers));
     let member = |indent: &str| format!("{name_text}: {}", value(indent));
-    Ok(add(text, servers, &inside, &outer, &member))
+    Ok(plain.add(servers, &inside, &member))
 }
 
-/// Adds a member at the end of an object, on a line of its own.
-fn add(
-    text: &str,
-    object: &RawValue,
-    members: &Members<'_>,
-    outer: &str,
-    member: &dyn Fn(&str) -> String,
-) -> String {
-    match members.0.last() {
-        None => {
-            let indent = format!("{outer}{STEP}");
-            let filled = format!("{{\n{indent}{}\n{outer}}}", member(&indent));
-            replace(text, object, &filled)
+/// A text, and the same without what strict JSON has not: everything else is where it was.
+struct Plain<'a> {
+    text: &'a str,
+    /// Spaces in place of comments.
+    uncommented: String,
+    /// And in place of trailing commas.
+    strict: String,
+}
+
+impl<'a> Plain<'a> {
+    fn of(text: &'a str) -> Self {
+        let uncommented = without_comments(text);
+        let strict = without_trailing_commas(&uncommented);
+        Self {
+            text,
+            uncommented,
+            strict,
         }
-        Some((_, last)) => {
-            let own = indentation(text, start(text, last));
-            // All on one line: the new one is set off.
-            let indent = match own.len() > outer.len() {
-                true => own,
-                false => format!("{outer}{STEP}"),
-            };
-            let longer = format!("{},\n{indent}{}", last.get(), member(&indent));
-            replace(text, last, &longer)
+    }
+
+    /// Where a part of the strict text is: it was borrowed from it.
+    fn place(&self, part: &RawValue) -> (usize, usize) {
+        let (part, whole) = (part.get(), self.strict.as_str());
+        let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+        (from, from.saturating_add(part.len()))
+    }
+
+    /// Adds a member at the end of an object, on a line of its own.
+    fn add(
+        &self,
+        object: &RawValue,
+        members: &Members<'_>,
+        member: &dyn Fn(&str) -> String,
+    ) -> String {
+        let (from, to) = self.place(object);
+        let outer = indentation(self.text, from);
+        // What ends the object's content, a comment perhaps, stays before the new member.
+        let inner = self
+            .text
+            .get(from..to.saturating_sub(1))
+            .unwrap_or_default();
+        let content = from.saturating_add(inner.trim_end().len());
+        let step = format!("{outer}{STEP}");
+        let Some((_, last)) = members.0.last() else {
+            let filled = format!("\n{step}{}\n{outer}}}", member(&step));
+            return splice(self.text, content, to, &filled);
+        };
+        let (last_from, last_to) = self.place(last);
+        let own = indentation(self.text, last_from);
+        // All on one line: the new one is set off.
+        let indent = if own.len() > outer.len() { own } else { step };
+        let longer = splice(
+            self.text,
+            content,
+            content,
+            &format!("\n{indent}{}", member(&indent)),
+        );
+        let after_last = self.uncommented.get(last_to..content).unwrap_or_default();
+        match after_last.contains(',') {
+            true => longer,
+            false => splice(&longer, last_to, last_to, ","),
         }
     }
 }
 
-fn replace(text: &str, old: &RawValue, new: &str) -> String {
-    let at = start(text, old);
-    let (before, rest) = text.split_at_checked(at).unwrap_or((text, ""));
-    let after = rest.get(old.get().len()..).unwrap_or_default();
+fn splice(text: &str, from: usize, to: usize, new: &str) -> String {
+    let before = text.get(..from).unwrap_or_default();
+    let after = text.get(to..).unwrap_or_default();
     format!("{before}{new}{after}")
-}
-
-/// Where a part of a text begins: it was borrowed from it.
-fn start(text: &str, part: &RawValue) -> usize {
-    part.get()
-        .as_ptr()
-        .addr()
-        .saturating_sub(text.as_ptr().addr())
 }
 
 /// The white space that the line of a place begins with.
@@ -100,6 +122,77 @@ fn indentation(text: &str, at: usize) -> String {
     let line = before.rsplit('\n').next().unwrap_or_default();
     let blank = |c: &char| matches!(c, ' ' | '\t');
     line.chars().take_while(blank).collect()
+}
+
+/// The pieces of a text that are strings and comments, and what is between them.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = match rest.as_bytes() {
+            [] => return None,
+            [b'"', ..] => string_end(rest),
+            [b'/', b'/', ..] => rest.find('\n').unwrap_or(rest.len()),
+            [b'/', b'*', ..] => {
+                let inside = rest.get(2..).unwrap_or_default();
+                inside.find("*/").map_or(rest.len(), |at| at + 4)
+            }
+            _ => rest
+                .char_indices()
+                .skip(1)
+                .find(|(_, c)| matches!(c, '"' | '/'))
+                .map_or(rest.len(), |(at, _)| at),
+        };
+        let (piece, more) = rest.split_at_checked(end)?;
+        rest = more;
+        Some(piece)
+    })
+}
+
+fn string_end(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.bytes().skip(1).position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |at| at + 2)
+}
+
+fn without_comments(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for piece in pieces(text) {
+        if piece.starts_with("//") || (piece.starts_with("/*") && piece.ends_with("*/")) {
+            let blank = piece
+                .bytes()
+                .map(|byte| if byte == b'\n' { '\n' } else { ' ' });
+            plain.extend(blank);
+        } else {
+            plain.push_str(piece);
+        }
+    }
+    plain
+}
+
+/// A comma goes when nothing but white space stands between it and the end of an object or list that holds
+/// something.
+fn without_trailing_commas(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut at = 0;
+    for piece in pieces(text) {
+        if piece.starts_with('"') {
+            plain.push_str(piece);
+        } else {
+            for (offset, c) in piece.char_indices() {
+                let rest = text.get(at + offset + 1..).unwrap_or_default();
+                let trailing = c == ','
+                    && rest.trim_start().starts_with(['}', ']'])
+                    && !plain.trim_end().ends_with(['{', '[']);
+                plain.push(if trailing { ' ' } else { c });
+            }
+        }
+        at += piece.len();
+    }
+    plain
 }
 
 /// The members of an object in their order.
@@ -178,6 +271,27 @@ mod tests {
     }
 
     #[test]
+    fn comments_and_trailing_commas_stay_where_they_are() {
+        check(
+            "// top, with {\n{\n  \"s\": { // \"servers\"\n    \"m\": 2, // two, \u{fc}\n    /* more: } */\n  },\n}\n",
+            "// top, with {\n{\n  \"s\": { // \"servers\"\n    \"m\": 2, // two, \u{fc}\n    /* more: } */\n    \
+             \"n\": 1\n  },\n}\n",
+        );
+        check(
+            "{\n  \"s\": {\n    \"m\": \"//no\\\"//\" // yes\n  }\n}",
+            "{\n  \"s\": {\n    \"m\": \"//no\\\"//\", // yes\n    \"n\": 1\n  }\n}",
+        );
+        check(
+            "{\n  \"s\": {\n    // none yet\n  }\n}",
+            "{\n  \"s\": {\n    // none yet\n    \"n\": 1\n  }\n}",
+        );
+        check(
+            "{ \"s\": { \"n\": [1, 2,], /* own */ }, }",
+            "{ \"s\": { \"n\": 1, /* own */ }, }",
+        );
+    }
+
+    #[test]
     fn what_could_be_misread_is_refused() {
         for text in [
             "[]",
@@ -185,8 +299,12 @@ mod tests {
             "{\"s\": []}",
             "{\"s\":{},\"s\":{}}",
             "{\"s\":{\"n\":1,\"n\":2}}",
-            "// x\n{}",
-            "{\"a\":1,}",
+            "{\"a\":1,,}",
+            "{,}",
+            "{\"a\":1 /* open }",
+            "{\"a\":1} /* open",
+            "{\"a\":/ / 1}",
+            "{\"a\":\"open}",
         ] {
             assert!(
                 insert(text, "s", "n", &|_| "1".to_owned()).is_err(),
