@@ -22,8 +22,8 @@ pub use self::clients::{
 };
 use self::clients::{everything_script, node_program};
 pub use self::messages::{
-    META, Session, answer_in, call, headers, initialize, listed, listed_at, post, post_at, request,
-    text, tool_call,
+    MEDIA, META, Session, answer_in, call, headers, initialize, listed, listed_at, post, post_at,
+    request, text, tool_call,
 };
 
 /// The revision without sessions.
@@ -123,14 +123,14 @@ impl Server {
     /// The definitions of its tools as it lists them.
     pub fn definitions(&self) -> Vec<Value> {
         let url = self.url();
-        let opened = plain_post(&url, "", &initialize());
-        let session = opened
-            .header("mcp-session-id")
-            .map_or_else(String::new, |session| format!("Mcp-Session-Id: {session}"));
+        let mut headers = MEDIA.map(str::to_owned).to_vec();
+        let opened = plain_post(&url, &headers, &initialize());
+        let session = opened.header("mcp-session-id");
+        headers.extend(session.map(|session| format!("Mcp-Session-Id: {session}")));
         let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        plain_post(&url, &session, initialized);
+        plain_post(&url, &headers, initialized);
         let list = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{}}"#;
-        let listed = plain_post(&url, &session, list);
+        let listed = plain_post(&url, &headers, list);
         tools_of(&answer_in(&listed.body, 2))
     }
 }
@@ -383,23 +383,11 @@ fn bridge_arguments(enforcer: &Enforcer, upstream: &str, agent: &Path) -> [Strin
     ]
 }
 
-/// POSTs to a server without anybody between.
-fn plain_post(url: &str, header: &str, body: &str) -> Got {
+/// POSTs in clear: to a server without anybody between, or to a bridge.
+pub fn plain_post(url: &str, headers: &[String], body: &str) -> Got {
     let mut command = Command::new("curl");
-    command.args([
-        "-sS",
-        "-i",
-        "--max-time",
-        "30",
-        "-H",
-        header,
-        "--data-binary",
-        body,
-    ]);
-    for header in [
-        "Content-Type: application/json",
-        "Accept: application/json, text/event-stream",
-    ] {
+    command.args(["-sS", "-i", "--max-time", "30", "--data-binary", body]);
+    for header in headers {
         command.args(["-H", header]);
     }
     let said = Said::from({

@@ -8,14 +8,17 @@ use super::{SESSIONS, STATELESS};
 use crate::curl::{Got, curl};
 use crate::lab::Enforcer;
 
+/// The headers of every message over HTTP.
+pub const MEDIA: [&str; 2] = [
+    "Content-Type: application/json",
+    "Accept: application/json, text/event-stream",
+];
+
 /// The headers that go with a `tools/call` of the revision without sessions.
 pub fn headers(method: &str, name: Option<&str>) -> Vec<String> {
-    let mut headers = vec![
-        "Content-Type: application/json".to_owned(),
-        "Accept: application/json, text/event-stream".to_owned(),
-        format!("MCP-Protocol-Version: {STATELESS}"),
-        format!("Mcp-Method: {method}"),
-    ];
+    let mut headers = MEDIA.map(str::to_owned).to_vec();
+    headers.push(format!("MCP-Protocol-Version: {STATELESS}"));
+    headers.push(format!("Mcp-Method: {method}"));
     headers.extend(name.map(|name| format!("Mcp-Name: {name}")));
     headers
 }

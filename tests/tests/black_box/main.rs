@@ -7,6 +7,7 @@ mod crl_mode;
 mod evidence;
 mod example;
 mod handshakes;
+mod mcp_bridge;
 mod mcp_clients;
 mod mcp_evidence;
 mod mcp_fixture;

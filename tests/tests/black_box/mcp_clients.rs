@@ -9,18 +9,18 @@ use agentca_tests::{log, wait};
 use serde_json::Value;
 
 /// The bank behind an enforcer, and an agent that may do everything there except pay back.
-struct Bank {
-    lab: Lab,
-    server: Server,
-    enforcer: Enforcer,
-    agent: PathBuf,
+pub(crate) struct Bank {
+    pub(crate) lab: Lab,
+    pub(crate) server: Server,
+    pub(crate) enforcer: Enforcer,
+    pub(crate) agent: PathBuf,
 }
 
 const METHODS: [&str; 3] = ["resources/read", "prompts/get", "subscriptions/listen"];
-const SCOPES: &str = "mcp:bank:account_balance,mcp:bank:slow_progress,mcp:bank:echo,mcp:bank:resources:*,\
+pub(crate) const SCOPES: &str = "mcp:bank:account_balance,mcp:bank:slow_progress,mcp:bank:echo,mcp:bank:resources:*,\
     mcp:bank:prompts:*,mcp:bank:subscriptions:*";
 
-fn bank(settings: &str) -> Bank {
+pub(crate) fn bank(settings: &str) -> Bank {
     let lab = Lab::with_authority();
     let server = Server::start(&lab, "bank", &["--business"]);
     mcp::write_catalogue(
