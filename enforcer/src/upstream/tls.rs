@@ -73,23 +73,22 @@ impl Client {
         };
         distinguish(name.to_str().as_bytes());
         distinguish(options.pin.as_ref().map_or(&[], |pin| pin.as_slice()));
-        let inner: Arc<dyn ServerCertVerifier> = match options.verify {
+        let chain = match options.verify {
             Verify::DangerouslyOff => {
                 distinguish(b"off");
-                Arc::new(Unverified(
-                    crypto::foreign_provider().signature_verification_algorithms,
-                ))
+                None
             }
             Verify::Full => {
                 let roots = roots(options.ca.as_deref())?;
                 roots.iter().for_each(|root| distinguish(root));
-                verifier(&roots)?
+                Some(verifier(&roots)?)
             }
         };
-        let verifier = match options.pin {
-            Some(pin) => Arc::new(Pinned { pin, inner }),
-            None => inner,
-        };
+        let verifier = Arc::new(Judge {
+            pin: options.pin,
+            chain,
+            algorithms: crypto::foreign_provider().signature_verification_algorithms,
+        });
         distinguish(b"client");
         let client = options.client.as_ref().map(client_files).transpose()?;
         for certificate in client.iter().flat_map(|(chain, _)| chain) {
@@ -117,12 +116,12 @@ fn roots(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, TlsError> 
     Ok(roots)
 }
 
-fn verifier(roots: &[CertificateDer<'static>]) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+fn verifier(roots: &[CertificateDer<'static>]) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots.iter().cloned());
     let provider = crypto::foreign_provider();
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
-    Ok(verifier.map_err(|error| TlsError::Unusable(error.to_string()))?)
+    verifier.map_err(|error| TlsError::Unusable(error.to_string()))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -156,14 +155,17 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     Ok(Zeroizing::new(read))
 }
 
-/// Whatever else is asked, the certificate must have this key.
+/// Judges a server. Whatever else is asked, it has the key of its certificate.
 #[derive(Debug)]
-struct Pinned {
-    pin: [u8; 32],
-    inner: Arc<dyn ServerCertVerifier>,
+struct Judge {
+    /// The certificate must have this key.
+    pin: Option<[u8; 32]>,
+    /// What judges chain and name; nothing does in environment `dev`, when somebody wrote so.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -172,12 +174,18 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        if sha256(&parsed.subject_public_key_info()) != self.pin {
-            return Err(CertificateError::ApplicationVerificationFailure.into());
+        if let Some(pin) = self.pin {
+            let parsed = ParsedCertificate::try_from(end_entity)?;
+            if sha256(&parsed.subject_public_key_info()) != pin {
+                return Err(CertificateError::ApplicationVerificationFailure.into());
+            }
         }
-        self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        match &self.chain {
+            Some(chain) => {
+                chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            None => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -186,7 +194,7 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -195,49 +203,10 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate whose key the server has: in environment `dev`, when somebody wrote so.
-#[derive(Debug)]
-struct Unverified(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
