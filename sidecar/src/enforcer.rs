@@ -309,25 +309,13 @@ impl Enforcer {
             return Ok(None);
         }
         let key_id = verify::key_id_of(headers);
-        if !key_id.is_empty() && self.signers.find(&key_id).is_none() {
+        let mut signer = self.signers.find(&key_id);
+        if signer.is_none() && !key_id.is_empty() {
             let learnt = self.learn_signers(&key_id).await;
             learnt.map_err(|e| Unverified::Signers(e.to_string()))?;
+            signer = self.signers.find(&key_id);
         }
-        self.judge_known(asked, status, headers, peer).map(Some)
-    }
-
-    fn judge_known(
-        &self,
-        asked: &Asked,
-        status: StatusCode,
-        headers: &HeaderMap,
-        peer: &Peer,
-    ) -> Result<Verified, Unverified> {
-        let parties = Parties {
-            origin: &peer.origin,
-            ours: peer.held.credential.certificate.fingerprint(),
-        };
-        verify::head(asked, status, headers, &parties, |id| self.signers.find(id))
+        verify::head(asked, status, headers, &parties(peer), signer).map(Some)
     }
 
     /// Asks for the signers, unless `wanted` became known meanwhile. The document itself is signed too,
@@ -350,7 +338,8 @@ impl Enforcer {
         self.signers
             .learn(&body, anchor, &peer.origin)
             .map_err(Unverified::Signers)?;
-        let verified = self.judge_known(&asked, head.status, &head.headers, &peer)?;
+        let signer = self.signers.find(&verify::key_id_of(&head.headers));
+        let verified = verify::head(&asked, head.status, &head.headers, &parties(&peer), signer)?;
         match verified.body {
             Promised::Digest(digest) => Ok(verify::body(&digest, &body)?),
             Promised::Nothing | Promised::Stream => Err(Unverified::Body.into()),
@@ -383,6 +372,13 @@ impl Enforcer {
             self.disbelieve(error)?;
         }
         Ok(body)
+    }
+}
+
+fn parties(peer: &Peer) -> Parties<'_> {
+    Parties {
+        origin: &peer.origin,
+        ours: peer.held.credential.certificate.fingerprint(),
     }
 }
 

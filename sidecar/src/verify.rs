@@ -96,13 +96,13 @@ pub(crate) enum Unverified {
     Outcome(String),
 }
 
-/// Verifies the head of an answer; `signer` knows keys by their id.
+/// Verifies the head of an answer; `signer` is the key that [`key_id_of`] names, when it is known.
 pub(crate) fn head(
     asked: &Asked,
     status: StatusCode,
     headers: &HeaderMap,
     parties: &Parties<'_>,
-    signer: impl FnOnce(&str) -> Option<SignerKey>,
+    signer: Option<SignerKey>,
 ) -> Result<Verified, Unverified> {
     let field = |name: &'static str| combined(headers, name);
     let need = |name: &'static str| field(name)?.ok_or(Unverified::Missing(name));
@@ -122,7 +122,7 @@ pub(crate) fn head(
         request_content_digest: asked.digest.as_deref(),
         request_nonce: Some(&asked.nonce),
     };
-    let signer = signer(key_id(&input)).ok_or(Unverified::UnknownSigner)?;
+    let signer = signer.ok_or(Unverified::UnknownSigner)?;
     let created = response::verify(&facts, &input, &signature, &signer)?;
     let now = Timestamp::now();
     if created + SKEW < asked.sent || created > now + SKEW {
