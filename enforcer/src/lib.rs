@@ -45,6 +45,7 @@ mod outflow;
 mod peer;
 mod record;
 mod reload;
+mod resets;
 mod road;
 mod service;
 mod session;

@@ -110,6 +110,36 @@ enum State {
 #[error("the log takes no records: {0}")]
 pub(crate) struct LedgerError(#[from] StageError);
 
+/// Records that a connection is ended for what its client did: a denial of all that it would ask.
+pub(crate) fn record_flood(session: &Session, how: &str) {
+    let shared = &session.worker.shared;
+    let id = RequestId::new(session.worker.random());
+    let fields = DecisionFields {
+        agent: Some(session.peer.record().fields()),
+        call: CallFields {
+            proto: "http",
+            ..CallFields::default()
+        },
+        request: RequestFields {
+            id: id.as_str(),
+            trace: None,
+            parent: None,
+            digest: None,
+            args: &[],
+        },
+        decision: "deny",
+        rule: Some(Rule::Flood.as_str()),
+        reason: Some(how),
+        would: None,
+        policy: None,
+        status_number: Some(shared.registry.status_number()),
+        result: None,
+    };
+    if let Err(error) = shared.log.stage(|head, out| fields.write(head, out)) {
+        tracing::warn!(%error, "a flood was not recorded");
+    }
+}
+
 impl Ledger {
     /// Opens the ledger of a request; the head is there when it could be read.
     pub(crate) fn begin(session: &Rc<Session>, method: &Method, head: Option<&Head>) -> Self {

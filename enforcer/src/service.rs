@@ -89,6 +89,15 @@ async fn answer(
         return Err(Abandoned::Log);
     }
     let (mut turn, head) = Turn::begin(session, request, call, shape);
+    // Dropped before `turn`, whose ledger then knows what the connection is ended for.
+    let answering = turn.session.answering();
+    let given = judge(&mut turn, head).await;
+    answering.answered();
+    given
+}
+
+/// Decides on it, and does what was decided.
+async fn judge(turn: &mut Turn, head: Result<Head, Denial>) -> Given {
     if let Some(waiting) = turn.waits_for_issue() {
         // Rare, and not worth its room in every request.
         Box::pin(waiting).await;

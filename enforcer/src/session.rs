@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::gate::Traffic;
+use crate::gate::{Protocol, Traffic};
 use crate::ops::RunningStream;
 use crate::peer::Peer;
-use crate::record::Ended;
+use crate::record::{Ended, record_flood};
+use crate::resets::Resets;
 use crate::shares::{Calling, Place, Reserved};
 use crate::status::Verdict;
 use crate::worker::Worker;
@@ -22,6 +23,9 @@ pub(crate) struct Session {
     pub(crate) sni: Option<String>,
     place: Place,
     ended: Cell<Option<Ended>>,
+    /// The connection itself has ended: what it runs is dropped.
+    over: Cell<bool>,
+    resets: Resets,
     /// Streams that run, in either direction.
     streams: Rc<Cell<u32>>,
     /// When the certificate ends, and by which reading of the clocks.
@@ -36,6 +40,7 @@ impl Session {
         (sni, place): (Option<String>, Place),
     ) -> Rc<Self> {
         let expires = Cell::new(expiry(&worker, &peer));
+        let resets = Resets::new(worker.timers.now());
         Rc::new(Self {
             worker,
             peer,
@@ -43,6 +48,8 @@ impl Session {
             sni,
             place,
             ended: Cell::new(None),
+            over: Cell::new(false),
+            resets,
             streams: Rc::default(),
             expires,
         })
@@ -104,6 +111,46 @@ impl Session {
         self.cut(self.ended_by_status());
     }
 
+    /// A request of this connection's, until its answer is given.
+    pub(crate) fn answering(self: &Rc<Self>) -> Answering {
+        Answering(Some(Rc::clone(self)))
+    }
+
+    /// The connection has ended.
+    pub(crate) fn is_over(&self) {
+        self.over.set(true);
+    }
+
+    /// Whether it is to be ended for what its client did.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.ended.get() == Some(Ended::Flood)
+    }
+
+    /// Says that it is, records it, and ends what runs.
+    pub(crate) fn flooded(&self, how: &str) {
+        if self.is_flooded() {
+            return;
+        }
+        self.cut(Ended::Flood);
+        self.worker.counters.flooded();
+        self.worker
+            .turn_away("a connection was closed for a flood", self.peer.uri());
+        record_flood(self, how);
+        self.worker.timers.wake_all();
+    }
+
+    /// A client reset a stream that was not answered: free for it, and not for us.
+    fn given_up(&self) {
+        let is_reset = self.traffic.protocol() == Protocol::Http2 && !self.over.get();
+        if !is_reset || self.is_cut() || self.worker.draining.get() {
+            return;
+        }
+        let most = self.worker.shared.live.load().config().limits.h2_max_resets;
+        if self.resets.reset(self.worker.timers.now(), most) {
+            self.flooded("more streams were reset before their answer than `h2_max_resets` allows");
+        }
+    }
+
     /// Why a request that is dropped now did not come to its end.
     pub(crate) fn why_dropped(&self) -> Ended {
         match self.ended.get() {
@@ -119,6 +166,27 @@ impl Session {
         match self.peer.verdict() {
             Verdict::Valid => Ended::Restricted,
             Verdict::Revoked | Verdict::Unknown => Ended::Revoked,
+        }
+    }
+}
+
+/// A request that is being answered; dropped before it was, its client gave it up.
+#[derive(Debug)]
+pub(crate) struct Answering(Option<Rc<Session>>);
+
+impl Answering {
+    /// The answer is with the library.
+    pub(crate) fn answered(mut self) {
+        if let Some(session) = self.0.take() {
+            session.resets.answered(session.worker.timers.now());
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            session.given_up();
         }
     }
 }

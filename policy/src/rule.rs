@@ -43,11 +43,13 @@ pub enum Rule {
     Origin,
     /// The agent has too many calls running.
     Concurrency,
+    /// A connection that makes work and takes no answers; it is closed.
+    Flood,
 }
 
 impl Rule {
     /// Every rule, in the order of the road.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Stale,
         Self::Environment,
         Self::UnknownSerial,
@@ -67,6 +69,7 @@ impl Rule {
         Self::Session,
         Self::Origin,
         Self::Concurrency,
+        Self::Flood,
     ];
 
     /// The name in records, problem types and metrics.
@@ -92,6 +95,7 @@ impl Rule {
             Self::Session => "session",
             Self::Origin => "origin",
             Self::Concurrency => "concurrency",
+            Self::Flood => "flood",
         }
     }
 
@@ -106,7 +110,7 @@ impl Rule {
             Self::Misdirected => 421,
             Self::Upstream => 502,
             Self::Session => 404,
-            Self::Concurrency => 429,
+            Self::Concurrency | Self::Flood => 429,
             Self::Environment
             | Self::UnknownSerial
             | Self::Revoked
@@ -145,6 +149,7 @@ impl Rule {
             Self::Session => "Session is unknown",
             Self::Origin => "Requests of web pages are refused",
             Self::Concurrency => "Too many calls at once",
+            Self::Flood => "Connection makes work and takes no answers",
         }
     }
 }

@@ -49,6 +49,9 @@ pub struct Limits {
     pub max_agent_calls: usize,
     /// Concurrent HTTP/2 streams of one connection.
     pub h2_max_streams: u32,
+    /// HTTP/2 streams that a client may reset before they are answered, in ten seconds, if it did not
+    /// take as many answers.
+    pub h2_max_resets: u32,
     /// Idle connections kept to one upstream by one thread.
     pub upstream_idle_max: usize,
 }
@@ -75,6 +78,7 @@ impl Default for Limits {
             max_agent_connections: 4_096,
             max_agent_calls: 1_024,
             h2_max_streams: 128,
+            h2_max_resets: 256,
             upstream_idle_max: 64,
         }
     }
@@ -112,6 +116,8 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
     }
     let streams = default.h2_max_streams;
     let h2_max_streams = section.count(errors, "h2_max_streams", streams, 1..=10_000);
+    let resets = default.h2_max_resets;
+    let h2_max_resets = section.count(errors, "h2_max_resets", resets, 1..=1_000_000);
     let agents = default.max_agent_connections;
     let mut count = |name, default, range| section.count(errors, name, default, range);
     Limits {
@@ -134,6 +140,7 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
         max_agent_connections: count("max_agent_connections", agents, 1..=10_000_000),
         max_agent_calls: count("max_agent_calls", default.max_agent_calls, 1..=10_000_000),
         h2_max_streams,
+        h2_max_resets,
         upstream_idle_max: count("upstream_idle_max", default.upstream_idle_max, 0..=100_000),
     }
 }

@@ -142,9 +142,13 @@ impl Http2 {
             stall: limits.idle_timeout,
         });
         let head_max = u32::try_from(limits.head_max.saturating_mul(2)).unwrap_or(u32::MAX);
+        let resets = usize::try_from(limits.h2_max_resets).unwrap_or(usize::MAX);
         builder
             .max_header_list_size(head_max)
             .max_concurrent_streams(limits.h2_max_streams)
+            .max_pending_accept_reset_streams(resets.min(H2_UNSEEN_RESETS))
+            .max_local_error_reset_streams(resets)
+            .max_frame_size(H2_FRAME)
             .initial_stream_window_size(H2_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER);
@@ -191,3 +195,8 @@ const LIBRARY_HEADERS_MAX: usize = 100;
 const H2_WINDOW: u32 = 64 << 10;
 const H2_CONNECTION_WINDOW: u32 = 1 << 20;
 const H2_SEND_BUFFER: usize = 64 << 10;
+/// The least that the protocol knows: a head above `max_header_list_size` may come in a few of them.
+const H2_FRAME: u32 = 16 << 10;
+/// Streams that are reset before we saw them, and not yet forgotten: after so many the library ends the
+/// connection (ENHANCE_YOUR_CALM).
+const H2_UNSEEN_RESETS: usize = 20;

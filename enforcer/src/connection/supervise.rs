@@ -23,7 +23,13 @@ pub(super) enum Over {
 
 /// Drives a connection until it is over, its agent loses rights, its certificate ends or it takes
 /// too long. What still runs is dropped by the caller, and recorded by that drop.
-pub(super) async fn supervise(session: &Session, limits: &Limits, mut driver: impl Driver) -> Over {
+pub(super) async fn supervise(session: &Session, limits: &Limits, driver: impl Driver) -> Over {
+    let over = drive(session, limits, driver).await;
+    session.is_over();
+    over
+}
+
+async fn drive(session: &Session, limits: &Limits, mut driver: impl Driver) -> Over {
     let mut cancelled = pin!(session.peer.watch().cancelled());
     let mut clock = Deadlines::new(session, limits);
     let mut winding_down = false;
@@ -42,10 +48,16 @@ pub(super) async fn supervise(session: &Session, limits: &Limits, mut driver: im
             return Poll::Ready(Over::Cut);
         }
         loop {
+            if session.is_flooded() {
+                return Poll::Ready(Over::Cut);
+            }
             match driver.poll(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Over::Cleanly),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
+                    if is_flood(&error) {
+                        session.flooded("frames without end, or streams reset at once");
+                    }
                     return Poll::Ready(Over::Cut);
                 }
                 Poll::Pending => {}
@@ -70,6 +82,14 @@ pub(super) async fn supervise(session: &Session, limits: &Limits, mut driver: im
         }
     })
     .await
+}
+
+/// Whether the library ended the connection for what its client did.
+fn is_flood(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &h2::Error| {
+        cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+    })
 }
 
 /// The deadlines of a connection on one timer.

@@ -69,7 +69,7 @@ pub(crate) fn denied(
         Rule::NotInCatalogue if modern => (StatusCode::NOT_FOUND, NO_METHOD),
         Rule::NotInCatalogue => (StatusCode::OK, NO_METHOD),
         Rule::Malformed | Rule::Session => (denial.status, INVALID),
-        Rule::Stale | Rule::Concurrency | Rule::Upstream | Rule::TooLarge => {
+        Rule::Stale | Rule::Concurrency | Rule::Flood | Rule::Upstream | Rule::TooLarge => {
             (denial.status, DENIED)
         }
         _ if message.id().is_none() => (denial.status, DENIED),
@@ -91,6 +91,7 @@ fn reads_results(rule: Rule) -> bool {
         | Rule::Ceiling
         | Rule::Concurrency => true,
         Rule::Stale
+        | Rule::Flood
         | Rule::Environment
         | Rule::UnknownSerial
         | Rule::Revoked

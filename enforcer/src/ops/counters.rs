@@ -123,6 +123,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct OfThread {
     pub(super) handshakes: Tally,
     pub(super) streams: Tally,
+    pub(super) floods: Tally,
 }
 
 /// What one thread counts of one upstream; of none, for requests that are for no upstream.
@@ -267,6 +268,11 @@ impl Counters {
     /// A handshake ended well.
     pub(crate) fn shook_hands(&self) {
         self.own.handshakes.add(1);
+    }
+
+    /// A connection is ended for what its client did.
+    pub(crate) fn flooded(&self) {
+        self.own.floods.add(1);
     }
 
     /// A stream begins, and is over when what is given is dropped.

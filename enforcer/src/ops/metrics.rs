@@ -88,6 +88,12 @@ fn connections(text: &mut Text, ops: &Ops) {
         "TLS handshakes that ended well",
         accepted,
     );
+    let floods = threads.iter().map(|own| own.floods.value()).sum();
+    text.counter(
+        "connections_flooded_total",
+        "Connections ended for resets or frames without end",
+        floods,
+    );
     let name = "handshakes_refused_total";
     text.head(name, "TLS handshakes that were refused", "counter");
     for (reason, count) in ops.board.refused() {

@@ -23,6 +23,8 @@ pub(crate) enum Ended {
     Expired,
     /// The authority was not heard of for too long.
     Stale,
+    /// Its connection was ended for what its client did.
+    Flood,
     /// The enforcer stopped.
     Shutdown,
 }
@@ -39,6 +41,7 @@ impl Ended {
             Self::Restricted => "restricted",
             Self::Expired => "expired",
             Self::Stale => "stale",
+            Self::Flood => "flood",
             Self::Shutdown => "shutdown",
         }
     }

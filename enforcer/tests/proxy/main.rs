@@ -12,6 +12,8 @@ mod disk;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod floods;
+#[cfg(test)]
 mod framing;
 #[cfg(test)]
 mod life;
