@@ -17,7 +17,7 @@ pub struct Stated {
     pub action: &'static str,
     /// The tool's upstream; an assessment may be for any.
     pub upstream: Option<String>,
-    /// The tool.
+    /// The tool, or the path of the route that an exception is for.
     pub tool: String,
     /// The digest of the definition it is about; an exception is about any.
     pub definition: Option<[u8; 32]>,
@@ -98,7 +98,12 @@ impl ExceptionDecl {
         Stated {
             action: "except",
             upstream: Some(self.upstream.clone()),
-            tool: self.tool.clone(),
+            tool: self
+                .tool
+                .as_ref()
+                .or(self.route.as_ref())
+                .cloned()
+                .unwrap_or_default(),
             definition: None,
             by: self.owner.clone(),
             reason: self.justification.clone(),

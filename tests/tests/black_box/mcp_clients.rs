@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use agentca_tests::lab::{Enforcer, Lab};
-use agentca_tests::mcp::{self, Bridge, Server};
+use agentca_tests::mcp::{self, Bridge, Sdk, Server};
 use agentca_tests::{log, wait};
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ fn wait_until_listed(enforcer: &Enforcer, agent: &Path) -> Vec<String> {
     })
 }
 
-fn check(bank: &Bank, said: &agentca_tests::program::Said, version: Option<&str>) {
+fn check(bank: &Bank, said: &agentca_tests::program::Said, sdk: Sdk, version: Option<&str>) {
     let saw: Value =
         serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
     if let Some(version) = version {
@@ -64,7 +64,7 @@ fn check(bank: &Bank, said: &agentca_tests::program::Said, version: Option<&str>
         saw["balance"]["text"], "the balance of 7 is 12.50",
         "{said}"
     );
-    mcp::must_have_followed(&saw["progress"]);
+    mcp::must_have_followed(&saw["progress"], sdk);
     assert_eq!(saw["slow"]["text"], "done at last", "{said}");
     assert_eq!(saw["denied"]["isError"], true, "{said}");
     let why = saw["denied"]["text"].as_str().unwrap();
@@ -87,9 +87,9 @@ fn the_official_sdks_work_over_the_http_bridge() {
     for (mode, version) in [(mcp::STATELESS, Some(mcp::STATELESS)), ("legacy", None)] {
         let words = [mode, "http", bridge.url()];
         let said = mcp::python_client(&bank.lab, &words).must_succeed();
-        check(&bank, &whole(said), version);
+        check(&bank, &whole(said), Sdk::Python, version);
         let said = mcp::typescript_client(&bank.lab, &words).must_succeed();
-        check(&bank, &said, version);
+        check(&bank, &said, Sdk::TypeScript, version);
     }
 }
 
@@ -101,9 +101,9 @@ fn the_official_sdks_work_over_the_stdio_bridge() {
     for (mode, version) in [(mcp::STATELESS, Some(mcp::STATELESS)), ("legacy", None)] {
         let words = [&[mode, "stdio"], bridge.as_slice()].concat();
         let said = mcp::python_client(&bank.lab, &words).must_succeed();
-        check(&bank, &whole(said), version);
+        check(&bank, &whole(said), Sdk::Python, version);
         let said = mcp::typescript_client(&bank.lab, &words).must_succeed();
-        check(&bank, &said, version);
+        check(&bank, &said, Sdk::TypeScript, version);
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use agentca_tests::lab::Lab;
-use agentca_tests::mcp::{self, Server};
+use agentca_tests::mcp::{self, Sdk, Server};
 use agentca_tests::program::{Said, ours};
 use agentca_tests::wait;
 use serde_json::Value;
@@ -43,15 +43,19 @@ fn the_official_sdks_use_the_bank() {
     ] {
         for mode in [mcp::STATELESS, "legacy"] {
             let words = [&[mode], road].concat();
-            for client in [mcp::python_client, mcp::typescript_client] {
-                let said = client(&lab, &words).must_succeed();
+            for sdk in [Sdk::Python, Sdk::TypeScript] {
+                let said = match sdk {
+                    Sdk::Python => mcp::python_client(&lab, &words),
+                    Sdk::TypeScript => mcp::typescript_client(&lab, &words),
+                };
+                let said = said.must_succeed();
                 let saw: Value = serde_json::from_str(&said.stdout).unwrap();
                 assert_eq!(saw["tools"].as_array().unwrap().len(), 6, "{said}");
                 assert_eq!(
                     saw["balance"]["text"], "the balance of 7 is 12.50",
                     "{said}"
                 );
-                mcp::must_have_followed(&saw["progress"]);
+                mcp::must_have_followed(&saw["progress"], sdk);
                 assert_eq!(
                     saw["denied"]["isError"], false,
                     "nobody denies here: {said}"
