@@ -19,6 +19,7 @@ use crate::authorities::Authorities;
 use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
 use crate::mcp::{Pages, SeenTools, Sessions, SharedSessions};
 use crate::mcp_client::{ClientLimits, HttpEndpoint, McpClient};
+use crate::ops::ProgramCounts;
 use crate::road::Destination;
 use crate::status::Registry;
 use crate::stdio::{Stdio, StdioLimits};
@@ -176,6 +177,19 @@ impl Live {
                 program.stdio.shutdown().await;
             }
         }
+    }
+
+    /// What happened to the processes of each server that is a program.
+    #[must_use]
+    pub fn program_counts(&self) -> Vec<ProgramCounts> {
+        let programs = self
+            .mcp
+            .values()
+            .filter_map(|upstream| upstream.program.as_ref());
+        let mut counts: Vec<ProgramCounts> =
+            programs.map(|program| program.stdio.counted()).collect();
+        counts.sort_by(|one, other| one.upstream.cmp(&other.upstream));
+        counts
     }
 
     /// Ends the programs that an agent has.

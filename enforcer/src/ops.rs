@@ -32,6 +32,22 @@ pub struct Ops {
     pub log: Arc<Log>,
     /// The certificates it serves and signs with, by what they are for, and when they end.
     pub certificates: Certificates,
+    /// What its servers that are programs did.
+    pub programs: Programs,
+}
+
+/// Gives what happened to each upstream's processes.
+pub type Programs = Box<dyn Fn() -> Vec<ProgramCounts> + Send + Sync>;
+
+/// What happened to one upstream's processes since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramCounts {
+    /// The upstream.
+    pub upstream: Arc<str>,
+    /// How many there are now.
+    pub alive: usize,
+    /// By what happened.
+    pub events: [(&'static str, u64); 5],
 }
 
 /// Gives each certificate's use and end.

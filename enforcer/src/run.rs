@@ -142,12 +142,13 @@ impl Enforcer {
         let failed = |source| ServerError::Operators { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         tracing::info!(listen = %address, "metrics and health");
-        let settings = Arc::clone(&self.settings);
+        let (settings, live) = (Arc::clone(&self.settings), Arc::clone(&self.live));
         let ops = Ops {
             board: Arc::clone(&self.board),
             registry: Arc::clone(&self.registry),
             log: Arc::clone(&self.log),
             certificates: Box::new(move || settings.credentials().ends()),
+            programs: Box::new(move || live.load().program_counts()),
         };
         Ok(Some(tokio::spawn(async move {
             match ops::serve(listener, ops).await {}

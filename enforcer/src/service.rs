@@ -474,12 +474,14 @@ impl Turn {
         &mut self,
         ((first, source), expected, seen): ((Option<Event>, Messages), Expected, Arc<Seen>),
         (status, headers): (StatusCode, HeaderMap),
-        pause: Duration,
+        (pause, alive): (Duration, Option<Duration>),
     ) -> Given {
         let staged = self.ledger.decide()?;
         self.ledger.streams(status.as_u16());
         let call = self.call.take().ok_or(Abandoned::Answered)?;
-        let timer = self.session.worker.timers.after(pause);
+        let timers = &self.session.worker.timers;
+        let timer = timers.after(pause);
+        let alive = alive.map(|every| (timers.after(every), every));
         let passage = Passage {
             expected,
             live: Arc::clone(&self.live),
@@ -491,7 +493,13 @@ impl Turn {
         let measured = self.ledger.measured();
         let ledger = self.ledger.hand_over();
         let running = (call, self.session.running());
-        let body = EventBody::new((first, source), passage, (timer, pause), ledger, running);
+        let body = EventBody::new(
+            (first, source),
+            passage,
+            (timer, pause, alive),
+            ledger,
+            running,
+        );
         let body = OpenBody::Events(Box::new(body));
         self.open((staged, measured), (status, headers), body).await
     }

@@ -111,6 +111,17 @@ impl Reserved {
         }
     }
 
+    /// Holds as many as these, more or fewer than before; false leaves it as it was.
+    pub(crate) fn hold(&mut self, bytes: usize, most: usize) -> bool {
+        let fewer = self.bytes.saturating_sub(bytes);
+        if fewer == 0 {
+            return self.reach(bytes, most);
+        }
+        self.give_back(fewer);
+        self.bytes = bytes;
+        true
+    }
+
     /// Takes `bytes` more, when all agents together stay within `most` and this one within half of it.
     pub(crate) fn grow(&mut self, bytes: usize, most: usize) -> bool {
         if !take(&self.share.buffered, bytes, most / 2) {
@@ -123,14 +134,16 @@ impl Reserved {
         self.bytes += bytes;
         true
     }
+
+    fn give_back(&self, bytes: usize) {
+        self.share.buffered.fetch_sub(bytes, Ordering::Relaxed);
+        self.shares.buffered.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.share.buffered.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.shares
-            .buffered
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.give_back(self.bytes);
     }
 }
 
@@ -156,6 +169,7 @@ mod tests {
         assert!(!second.grow(1, 100), "half of it is taken");
         let mut third = other.reserve();
         assert!(third.grow(50, 100));
+        assert!(!first.hold(31, 100) && first.hold(10, 100) && first.hold(30, 100));
         drop(first);
         assert!(second.grow(30, 100), "what was dropped is free");
         assert!(!other.reserve().grow(1, 100));

@@ -13,6 +13,7 @@ mod process;
 mod request;
 mod routes;
 mod supervisor;
+mod ties;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,9 +25,14 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::backoff::Backoff;
+pub(crate) use self::mailbox::Room;
 pub use self::process::{Exchange, Messages, Process};
 pub use self::request::RpcRequest;
+pub(crate) use self::ties::Tie;
 use crate::config::CommandLine;
+use crate::ops::ProgramCounts;
+use crate::status::Watch;
+use crate::upstream::Secret;
 
 /// All processes of one upstream.
 #[derive(Debug)]
@@ -133,6 +139,12 @@ pub enum StdioError {
     /// Its client took nothing.
     #[error("the client does not take what the server sends")]
     TooSlow,
+    /// All that is held for clients together is as much as may be.
+    #[error("too much of other calls is held right now")]
+    NoRoom,
+    /// A secret for its environment.
+    #[error("`{0}` of `env_from` {1}")]
+    Secret(String, String),
     /// An answer to nothing.
     #[error("the server did not ask that")]
     NotAsked,
@@ -181,6 +193,15 @@ impl Stdio {
     /// # Errors
     /// [`StdioError`]: it cannot be started, or not now.
     pub async fn process(&self, key: ProcessKey) -> Result<Process, StdioError> {
+        self.process_of(key, None).await
+    }
+
+    /// The same, ended with what the watch is on, even when nobody waits for it any more.
+    pub(crate) async fn process_of(
+        &self,
+        key: ProcessKey,
+        watch: Option<Watch>,
+    ) -> Result<Process, StdioError> {
         if let Some(process) = self.running(&key) {
             return Ok(process);
         }
@@ -194,7 +215,14 @@ impl Stdio {
         let me = self.me.upgrade().ok_or(StdioError::Ended)?;
         let started = self
             .handle
-            .spawn(async move { me.start(key) })
+            .spawn(async move {
+                let secrets = me.secrets().await?;
+                let process = me.start(key, &secrets)?;
+                if let Some(watch) = watch {
+                    process.tie(&watch);
+                }
+                Ok(process)
+            })
             .await
             .unwrap_or(Err(StdioError::Ended))?;
         Ok(started)
@@ -226,6 +254,29 @@ impl Stdio {
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// What happened so far, for operators.
+    pub(crate) fn counted(&self) -> ProgramCounts {
+        let Counts {
+            started,
+            died,
+            bad_lines,
+            dropped_messages,
+            refused,
+        } = &self.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ProgramCounts {
+            upstream: Arc::clone(&self.name),
+            alive: self.alive(),
+            events: [
+                ("started", read(started)),
+                ("died", read(died)),
+                ("refused", read(refused)),
+                ("bad-line", read(bad_lines)),
+                ("dropped-message", read(dropped_messages)),
+            ],
+        }
     }
 
     /// How many processes there are.
@@ -282,14 +333,31 @@ impl Stdio {
         Ok(())
     }
 
-    fn start(self: &Arc<Self>, key: ProcessKey) -> Result<Process, StdioError> {
+    /// What its environment has from elsewhere, read anew for each process.
+    async fn secrets(&self) -> Result<Vec<(&str, Secret)>, StdioError> {
+        let mut secrets = Vec::new();
+        for (name, source) in &self.command.secrets {
+            let secret = Secret::read(source).await.map_err(|error| {
+                tracing::warn!(upstream = &*self.name, name, %source, %error, "no process");
+                StdioError::Secret(name.clone(), error.to_string())
+            })?;
+            secrets.push((name.as_str(), secret));
+        }
+        Ok(secrets)
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        key: ProcessKey,
+        secrets: &[(&str, Secret)],
+    ) -> Result<Process, StdioError> {
         let mut pool = self.lock();
         // Shut since room was made.
         if pool.is_shut {
             return Err(StdioError::Ended);
         }
         let agent = Arc::clone(&key.agent);
-        match process::start(self, key.clone()) {
+        match process::start(self, key.clone(), secrets) {
             Ok(process) => {
                 self.counts.started.fetch_add(1, Ordering::Relaxed);
                 self.alive.send_modify(|alive| *alive += 1);

@@ -31,6 +31,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 pub(crate) use self::credentials::Shown;
+pub(crate) use self::secret::Secret;
 pub(crate) use self::target::TargetError;
 pub(crate) use self::target::{Target, inspect};
 use self::wire::{Sending, Wire};

@@ -165,7 +165,8 @@ mod tests {
         assert_eq!(told[0].statement, pin("as it was").stated().statement);
         let exception = |justification: &str| ExceptionDecl {
             upstream: "payments".into(),
-            tool: "refund".into(),
+            tool: Some("refund".into()),
+            route: None,
             owner: "alice".into(),
             justification: justification.into(),
             compensating_control: "watched".into(),

@@ -26,6 +26,8 @@ pub struct Limits {
     pub upstream_timeout: Duration,
     /// An upstream connection without a request.
     pub upstream_idle_timeout: Duration,
+    /// How often something is said on a stream on which a client only listens, when nothing else is.
+    pub keep_alive: Duration,
     /// From SIGTERM to the end of running requests.
     pub drain_timeout: Duration,
     /// A request's head, in bytes.
@@ -67,6 +69,7 @@ impl Default for Limits {
             upstream_connect_timeout: Duration::from_secs(5),
             upstream_timeout: Duration::from_secs(30),
             upstream_idle_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(10),
             head_max: 16 << 10,
             request_max: 1 << 20,
@@ -103,6 +106,7 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
     let upstream_timeout = time("upstream_timeout", default.upstream_timeout, hour * 24);
     let idle = default.upstream_idle_timeout;
     let upstream_idle_timeout = time("upstream_idle_timeout", idle, hour);
+    let keep_alive = time("keep_alive", default.keep_alive, hour);
     let drain_timeout = time("drain_timeout", default.drain_timeout, hour);
     let mut size = |name, default, range| section.size(errors, name, default, range);
     let head_max = size("head_max", default.head_max, 8 << 10..=1 << 20);
@@ -129,6 +133,7 @@ pub(super) fn read(section: &mut Section, errors: &mut Errors) -> Limits {
         upstream_connect_timeout,
         upstream_timeout,
         upstream_idle_timeout,
+        keep_alive,
         drain_timeout,
         head_max,
         request_max,

@@ -137,7 +137,7 @@ fn read_upstream(
     let kind = section.text(errors, "kind", "mcp");
     let mcp = match kind.as_deref().unwrap_or("http") {
         "http" => None,
-        "mcp" => Some(mcp::read(&mut section, errors)),
+        "mcp" => Some(mcp::read(&mut section, base, errors)),
         other => {
             let message = format!("`{other}` is neither `http` nor `mcp`");
             blame(errors, section.key("kind"), message);

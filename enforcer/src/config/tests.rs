@@ -593,6 +593,11 @@ fn a_program_has_its_environment_and_limits() {
     let line = read(&with("env = { A = \"1\" }\nmax_processes = 2\nidle = \"1m\"").unwrap());
     assert_eq!((line.max_processes, line.idle.as_secs()), (2, 60));
     assert_eq!(line.environment.get("A").unwrap(), "1");
+    assert_eq!(line.program, "files-server", "looked for in PATH");
+    let line = read(&with("env = { A = \"hush\" }\nenv_from = { B = \"file:b.key\" }").unwrap());
+    let secret = line.secrets.get("B").unwrap().to_string();
+    assert!(secret.ends_with("/b.key"), "{secret}");
+    assert!(!format!("{line:?}").contains("hush"), "{line:?}");
     for (wrong, key) in [
         ("env = { A = 1 }", "upstream[2].env.A: is the number 1"),
         (
@@ -600,6 +605,18 @@ fn a_program_has_its_environment_and_limits() {
             "upstream[2].env.A=B: cannot be",
         ),
         ("env = [\"A\"]", "upstream[2].env: is a list"),
+        (
+            "env_from = { A = \"secret\" }",
+            "upstream[2].env_from.A: is no place",
+        ),
+        (
+            "env_from = \"file:a\"",
+            "upstream[2].env_from: must be a table",
+        ),
+        (
+            "env = { A = \"1\" }\nenv_from = { A = \"file:a\" }",
+            "upstream[2].env_from.A: is in `env` too",
+        ),
         ("max_processes = 0", "upstream[2].max_processes"),
         ("idle = \"1ms\"", "upstream[2].idle"),
     ] {

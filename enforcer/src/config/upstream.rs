@@ -435,7 +435,7 @@ fn source(
 }
 
 /// What stands there may be the secret itself: it is not shown.
-fn parse_source(value: &Value, base: &Path) -> Result<SecretSource, &'static str> {
+pub(super) fn parse_source(value: &Value, base: &Path) -> Result<SecretSource, &'static str> {
     match value {
         Value::String(text) => match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(SecretSource::File(base.join(path))),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use agentca_auditlog::disclosure::{ArgumentSalts, Commitment, Discloser, REST, is_shown};
 use agentca_policy::Tool;
 
-use super::members::Members;
 use crate::config::DisclosedValues;
+use crate::jsonrpc::Members;
 
 /// The arguments of one call, committed to.
 #[derive(Debug)]

@@ -38,6 +38,8 @@ pub(crate) struct EventBody {
     rest: Bytes,
     timer: Timer,
     pause: Duration,
+    /// When something is said so that everybody on the way sees that it lives, and how often.
+    alive: Option<(Timer, Duration)>,
     ledger: Ledger,
     call: Call,
     state: State,
@@ -209,7 +211,7 @@ impl EventBody {
     pub(crate) fn new(
         (first, source): (Option<Event>, Source),
         passage: Passage,
-        (timer, pause): (Timer, Duration),
+        (timer, pause, alive): (Timer, Duration, Option<(Timer, Duration)>),
         ledger: Ledger,
         (call, running): (Call, Running),
     ) -> Self {
@@ -220,6 +222,7 @@ impl EventBody {
             rest: Bytes::new(),
             timer,
             pause,
+            alive,
             ledger,
             call,
             state: State::Running,
@@ -254,6 +257,9 @@ impl EventBody {
                 Poll::Ready(Some(Ok(event))) => {
                     let came = source.came();
                     self.timer.restart(self.pause);
+                    if let Some((timer, every)) = &self.alive {
+                        timer.restart(*every);
+                    }
                     match self.passage.pass(event, came) {
                         Ok(passed) => self.take(passed),
                         Err(why) => return self.broken(why),
@@ -265,6 +271,9 @@ impl EventBody {
                 }
                 Poll::Ready(None) => self.ended_by_upstream(),
                 Poll::Pending => {
+                    if self.says_it_lives(cx) {
+                        continue;
+                    }
                     ready!(self.timer.poll(cx));
                     self.end(Ended::TimedOut);
                     return Poll::Ready(Some(Err(Broken)));
@@ -276,6 +285,19 @@ impl EventBody {
             self.end(Ended::Complete);
         }
         Poll::Ready(None)
+    }
+
+    /// Nothing came for a while: a comment goes out, which is no message, and is recorded as what leaves.
+    fn says_it_lives(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((timer, every)) = &self.alive else {
+            return false;
+        };
+        if timer.poll(cx).is_pending() {
+            return false;
+        }
+        timer.restart(*every);
+        self.rest = Bytes::from_static(COMMENT);
+        true
     }
 
     fn take(&mut self, passed: Passed) {
@@ -307,6 +329,8 @@ impl EventBody {
         self.ledger.end(ended);
     }
 }
+
+const COMMENT: &[u8] = b":\n\n";
 
 impl Drop for EventBody {
     fn drop(&mut self) {

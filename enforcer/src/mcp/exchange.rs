@@ -22,10 +22,10 @@ use crate::answer::Reply;
 use crate::config::DenyAs;
 use crate::forward::{Answered, ForwardFailure, forward};
 use crate::jsonrpc::{Came, Members};
-use crate::road::{Denial, Destination, Permit};
+use crate::road::{Denial, Destination, Matched, Permit};
 use crate::service::{Given, Told, Turn};
 use crate::shares::Reserved;
-use crate::stdio::Stdio;
+use crate::stdio::{Room, Stdio};
 use crate::timers::Timer;
 use crate::upstream::{Link, Outbound, Target, UpstreamError};
 
@@ -60,6 +60,9 @@ impl Turn {
         if permit.call().risk.recorded_before_forwarding() {
             let decided = self.ledger.decide()?;
             self.session.worker.durability.wait(decided.index).await?;
+            if let Some(denial) = self.withdrawn(&permit) {
+                return self.mcp_denied(denial, &exchange).await;
+            }
         }
         let upstream = Arc::clone(&permit.call().upstream);
         let pause = self.live.mcp_pause(&upstream);
@@ -98,11 +101,33 @@ impl Turn {
                 let listens = exchange
                     .message
                     .is_none_or(|message| message.method() == "subscriptions/listen");
-                let pause = if listens { LISTENING } else { pause };
-                self.events((*source, exchange.expected, seen), head, pause)
+                let alive = self.live.config().limits.keep_alive;
+                let pauses = if listens {
+                    (LISTENING, Some(alive))
+                } else {
+                    (pause, None)
+                };
+                self.events((*source, exchange.expected, seen), head, pauses)
                     .await
             }
         }
+    }
+
+    /// Why a tool is not any more what it was when it was permitted: a record takes its time.
+    fn withdrawn(&self, permit: &Permit) -> Option<Denial> {
+        let Matched::Tool { tool, .. } = permit.matched() else {
+            return None;
+        };
+        let shared = &self.session.worker.shared;
+        let (live, upstream) = (shared.live.load(), &permit.call().upstream);
+        let server = live.config().mcp_catalogue.server(upstream);
+        let Some(tool) = server.and_then(|server| server.tool(&tool.name)) else {
+            let detail = "the tool is not in the catalogue any more";
+            return Some(Denial::new(Rule::NotInCatalogue, detail));
+        };
+        let seen = live.seen_tools().digest(upstream, &tool.name);
+        let refusal = tool.standing(seen.as_ref(), shared.registry.now()).err()?;
+        Some(Denial::new(refusal.rule, refusal.detail))
     }
 
     /// Forwards a message that is none of the client's, and gives what it settled: revision and session.
@@ -217,13 +242,17 @@ impl Turn {
             headers: HeaderMap::new(),
             answer: Answer::nothing(self.session.reserve()),
         };
+        let room = Room {
+            held: self.session.reserve(),
+            in_all: self.live.config().limits.buffered_max,
+        };
         let sent = match exchange.message {
             Some(message) => {
-                let sending = program::send(reached, message, valid);
+                let sending = program::send(reached, (message, room), valid);
                 timer.limit(sending).await.map_err(UpstreamError::from)?
             }
             None if self.asked.method == Method::GET => {
-                let messages = program::listen(reached.0, valid);
+                let messages = program::listen(reached.process, room, valid);
                 Ok(Sent::Answers(messages, None))
             }
             None => program::end(stdio, &speaker).map(|()| Sent::Ended),

@@ -14,7 +14,7 @@ use super::events::Messages;
 use super::rpc::{Kind, Message};
 use crate::road::StillValid;
 use crate::status::Watch;
-use crate::stdio::{Exchange, Process, ProcessKey, RpcRequest, Stdio, StdioError};
+use crate::stdio::{Exchange, Process, ProcessKey, Room, RpcRequest, Stdio, StdioError, Tie};
 
 /// What came of a message.
 #[derive(Debug)]
@@ -48,41 +48,49 @@ pub(super) enum ProgramError {
     Process(#[from] StdioError),
 }
 
-/// The program that a message goes to, and the session that it begins. It ends with its agent's rights, whether or
-/// not a connection is open then.
+/// The program that a message goes to, for whom it was reached, and the session that it begins.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) process: Process,
+    tie: Tie,
+    fresh: Option<Arc<str>>,
+}
+
+/// Finds or starts the program that a message goes to. It ends with its agent's rights, whether or not a connection
+/// is open then.
 pub(super) async fn reach(
     stdio: &Arc<Stdio>,
     speaker: &Speaker<'_>,
     begins: bool,
     watch: &Watch,
-) -> Result<(Process, Option<Arc<str>>), ProgramError> {
+) -> Result<Reached, ProgramError> {
     let fresh: Option<Arc<str>> = begins.then(|| Arc::from(hex(&speaker.fresh)));
     let key = key(speaker.agent, fresh.as_deref().or(speaker.session));
     let process = match stdio.running(&key) {
         Some(process) => process,
         None if speaker.session.is_some() && !begins => return Err(ProgramError::NoSession),
-        None => stdio.process(key.clone()).await?,
+        // Tied also when it is given up while it starts.
+        None => stdio.process_of(key, Some(watch.again())).await?,
     };
-    // Also one whose first request was given up while it started.
-    if !process.tie() {
-        return Ok((process, fresh));
-    }
-    let (watch, ends, stdio) = (watch.again(), process.clone(), Arc::clone(stdio));
-    tokio::spawn(async move {
-        tokio::select! {
-            () = watch.cancelled() => stdio.end(&key),
-            () = ends.gone() => {}
-        }
-    });
-    Ok((process, fresh))
+    let tie = process.tie(watch);
+    Ok(Reached {
+        process,
+        tie,
+        fresh,
+    })
 }
 
 /// Hands a message to a program, for whom was found valid right before.
 pub(super) async fn send(
-    (process, fresh): (Process, Option<Arc<str>>),
-    message: &Message,
+    reached: Reached,
+    (message, room): (&Message, Room),
     _valid: StillValid<'_>,
 ) -> Result<Sent, ProgramError> {
+    let Reached {
+        process,
+        tie,
+        fresh,
+    } = reached;
     let bytes = message.bytes().clone();
     match message.kind() {
         Kind::Request(request) => {
@@ -91,22 +99,23 @@ pub(super) async fn send(
                 request.params.meta.progress_token.clone(),
             );
             let request = RpcRequest::new(bytes, &request.method, id, token);
-            let exchange = process.request(&request).await?;
+            let exchange = process.request_of(&request, Some(&tie), Some(room)).await?;
             Ok(Sent::Answers(Box::new(Answers::of(exchange)), fresh))
         }
         Kind::Notification { .. } => {
-            process.notify(bytes).await?;
+            process.notify_of(bytes, Some(&tie)).await?;
             Ok(Sent::Taken)
         }
         Kind::Response => {
-            process.respond(bytes).await?;
+            process.respond_of(bytes, Some(&tie)).await?;
             Ok(Sent::Taken)
         }
     }
 }
 
 /// What a session's program says by itself.
-pub(super) fn listen(process: Process, _valid: StillValid<'_>) -> Box<dyn Messages> {
+pub(super) fn listen(process: Process, room: Room, _valid: StillValid<'_>) -> Box<dyn Messages> {
+    process.within(room);
     Box::new(Said::of(process))
 }
 
@@ -193,6 +202,7 @@ impl fmt::Debug for Said {
 fn text(message: Result<Bytes, StdioError>) -> Result<String, &'static str> {
     let bytes = message.map_err(|error| match error {
         StdioError::Died => "the server's process ended before it answered",
+        StdioError::NoRoom => "too much of other calls is held right now",
         StdioError::TooSlow => "the client does not take what the server sends",
         _ => "the server's process was ended",
     })?;

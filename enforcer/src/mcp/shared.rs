@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use agentca_policy::Rule;
 
@@ -35,36 +36,45 @@ use crate::service::{Given, Told, Turn};
 /// Sessions at servers that were begun for sessions at the shared endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct SharedSessions {
-    begun: Mutex<Begun>,
+    /// By agent: none can make another's be forgotten.
+    begun: Mutex<HashMap<Box<str>, Begun>>,
 }
 
+/// One agent's.
 #[derive(Debug, Default)]
 struct Begun {
-    /// By shared session and upstream; none where the server gives no id.
-    ids: HashMap<(String, Arc<str>), Option<String>>,
+    /// By shared session and upstream.
+    sessions: HashMap<(String, Arc<str>), Slot>,
     oldest: VecDeque<(String, Arc<str>)>,
 }
 
-impl SharedSessions {
-    fn find(&self, shared: &str, upstream: &Arc<str>) -> Option<Option<String>> {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (shared.to_owned(), Arc::clone(upstream));
-        begun.ids.get(&key).cloned()
-    }
+/// Begun once, whoever comes first; nothing in it where the server gives no id.
+type Slot = Arc<OnceCell<Option<String>>>;
 
-    /// What is forgotten is begun again.
-    fn keep(&self, shared: &str, upstream: &Arc<str>, id: Option<String>) {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+impl SharedSessions {
+    /// Where a session is kept. What is forgotten is begun again.
+    fn slot(&self, agent: &str, shared: &str, upstream: &Arc<str>) -> Slot {
+        let mut all = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains_key(agent) && all.len() >= AGENTS {
+            // So many that whoever it is will hardly notice.
+            let other = all.keys().next().cloned();
+            other.and_then(|other| all.remove(&other));
+        }
+        let begun = all.entry(agent.into()).or_default();
         let key = (shared.to_owned(), Arc::clone(upstream));
-        if begun.ids.insert(key.clone(), id).is_none() {
-            begun.oldest.push_back(key);
+        if let Some(slot) = begun.sessions.get(&key) {
+            return Arc::clone(slot);
         }
-        while begun.ids.len() > KEPT {
+        while begun.sessions.len() >= KEPT {
             let Some(oldest) = begun.oldest.pop_front() else {
-                return;
+                break;
             };
-            begun.ids.remove(&oldest);
+            begun.sessions.remove(&oldest);
         }
+        let slot = Slot::default();
+        begun.sessions.insert(key.clone(), Arc::clone(&slot));
+        begun.oldest.push_back(key);
+        slot
     }
 }
 
@@ -318,15 +328,16 @@ impl Turn {
         let (Some(revision), Some(shared)) = (conversation.revision, &conversation.session) else {
             return Ok(conversation);
         };
-        let id = match self.live.shared_sessions().find(&shared.id, upstream) {
-            Some(id) => id,
-            None => {
-                let id = self.begin_at(upstream, head, revision).await?;
-                let sessions = self.live.shared_sessions();
-                sessions.keep(&shared.id, upstream, id.clone());
-                id
-            }
-        };
+        let agent = self.session.peer.uri().to_string();
+        let slot = self
+            .live
+            .shared_sessions()
+            .slot(&agent, &shared.id, upstream);
+        // Calls that come at once wait for the first of them.
+        let id = slot
+            .get_or_try_init(|| self.begin_at(upstream, head, revision))
+            .await?
+            .clone();
         Ok(Conversation {
             revision: Some(revision),
             session: id.map(|id| Opened { id, revision }),
@@ -429,5 +440,45 @@ pub(crate) const JOINT: &str = "__";
 const SHARED: &str = "*";
 const RECORDED: &str = "mcp:agentca:shared";
 const JSON: &str = "application/json";
-/// Sessions remembered, over all agents.
-const KEPT: usize = 10_000;
+/// Sessions at servers remembered for one agent.
+const KEPT: usize = 256;
+/// Agents whose sessions are remembered.
+const AGENTS: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_makes_none_forget_but_its_own() {
+        let (sessions, upstream) = (SharedSessions::default(), Arc::from("bank"));
+        let slot = |agent: &str, shared: &str| sessions.slot(agent, shared, &upstream);
+        let begin = async || Ok::<_, ()>(Some("begun".to_owned()));
+        slot("a", "s").get_or_try_init(begin).await.unwrap();
+        for number in 0..KEPT * 2 {
+            slot("b", &number.to_string());
+        }
+        assert!(slot("a", "s").get().is_some());
+        assert!(slot("b", "s").get().is_none(), "another's session");
+        let begun = sessions.begun.lock().unwrap();
+        assert_eq!(begun["b"].sessions.len(), KEPT);
+        assert_eq!(begun["b"].oldest.len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn two_first_calls_begin_one_session() {
+        let (sessions, upstream) = (SharedSessions::default(), Arc::from("bank"));
+        let (one, other) = (
+            sessions.slot("a", "s", &upstream),
+            sessions.slot("a", "s", &upstream),
+        );
+        let begin = async || {
+            tokio::task::yield_now().await;
+            Ok::<_, ()>(Some("one".to_owned()))
+        };
+        let never = async || -> Result<Option<String>, ()> { panic!("begun twice") };
+        let (first, second) =
+            tokio::join!(one.get_or_try_init(begin), other.get_or_try_init(never));
+        assert_eq!(first, second);
+    }
+}

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agentca_auditlog::decision::ToolWithheld;
-use agentca_auditlog::log::Log;
+use agentca_auditlog::log::{Log, StageError, Staged};
 use agentca_identity::spiffe::SpiffeId;
 use agentca_identity::time::Timestamp;
 use agentca_policy::{McpServer, ToolDefinition, digest_text};
@@ -19,7 +19,6 @@ use serde_json::value::RawValue;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::seen::Listed;
-use crate::journal;
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
 use crate::ops::{Board, ToolCounts};
@@ -51,6 +50,8 @@ pub(crate) struct Known {
     recorded: u64,
     /// What was written.
     written: Option<Vec<ListedTool>>,
+    /// When its tools were listed last.
+    listed: Option<Instant>,
     /// Why the last look failed.
     failing: Option<ClientError>,
 }
@@ -142,6 +143,7 @@ impl Watcher {
         match listed {
             Ok(tools) => {
                 known.failing = None;
+                known.listed = Some(Instant::now());
                 self.saw(&live, upstream, tools, known).await;
             }
             Err(error) => {
@@ -153,8 +155,27 @@ impl Watcher {
                     );
                 }
                 known.failing = Some(error);
+                self.ages(&live, upstream, known);
             }
         }
+    }
+
+    /// What nobody could look at for too long is not known any more: it is denied.
+    fn ages(&self, live: &Live, upstream: &str, known: &mut Known) {
+        let Some((name, options)) = live.mcp_upstream(upstream) else {
+            return;
+        };
+        let is_old = |at: Instant| at.elapsed() >= options.watch_max_age;
+        if !known.listed.is_some_and(is_old) {
+            return;
+        }
+        known.listed = None;
+        tracing::error!(
+            upstream,
+            "the MCP server's tools could not be listed for `watch_max_age`: they are denied until they can"
+        );
+        self.board.tools(&name, ToolCounts::default());
+        live.seen_tools().of(upstream).forget();
     }
 
     async fn saw(&self, live: &Live, upstream: &str, tools: Vec<ListedTool>, known: &mut Known) {
@@ -164,8 +185,10 @@ impl Watcher {
         let server = live.config().mcp_catalogue.server(upstream).cloned();
         let withheld = withheld(&listed, server.as_deref());
         // Denied from here on, recorded then.
+        self.board.listed(&name);
         self.board.tools(&name, counts(&listed, server.as_deref()));
         seen.replace(listed);
+        let mut last = None;
         for (name, change) in &withheld {
             if known.withheld.get(name) == Some(&change.digest) {
                 continue;
@@ -179,13 +202,18 @@ impl Watcher {
             // A server that makes up names without end fills no log.
             known.recorded += 1;
             match known.recorded {
-                ..=RECORDED => {
-                    if let Err(error) = self.record(upstream, name, change).await {
-                        tracing::error!(%error, "a withheld tool was not recorded");
-                    }
-                }
+                ..=RECORDED => match self.record(upstream, name, change) {
+                    Ok(staged) => last = Some(staged.index),
+                    Err(error) => tracing::error!(%error, "a withheld tool was not recorded"),
+                },
                 _ => break,
             }
+        }
+        // All of them at once: the next look waits for one sync, not for one each.
+        if let Some(last) = last
+            && let Err(error) = self.log.durable_at(last).await
+        {
+            tracing::error!(%error, "withheld tools were not recorded");
         }
         let digests = withheld
             .into_iter()
@@ -212,12 +240,7 @@ impl Watcher {
         }
     }
 
-    async fn record(
-        &self,
-        upstream: &str,
-        name: &str,
-        change: &Change,
-    ) -> Result<u64, journal::JournalError> {
+    fn record(&self, upstream: &str, name: &str, change: &Change) -> Result<Staged, StageError> {
         let tool: String = name.chars().take(NAME).collect();
         let withheld = ToolWithheld {
             upstream,
@@ -226,7 +249,7 @@ impl Watcher {
             pinned: change.pinned.as_ref(),
             reason: change.reason,
         };
-        journal::record(&self.log, |head, out| withheld.write(head, out)).await
+        self.log.stage(|head, out| withheld.write(head, out))
     }
 
     async fn write(&self, upstream: &str, tools: &[ListedTool]) {

@@ -257,6 +257,7 @@ fn program(script: &str) -> McpClient {
         program: "python3".to_owned(),
         arguments: vec!["-c".to_owned(), script.to_owned()],
         environment: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         max_processes: 64,
         idle: Duration::from_secs(300),
     };

@@ -47,6 +47,8 @@ pub struct Board {
     upstreams: Mutex<BTreeMap<Arc<str>, Vec<Arc<OfUpstream>>>>,
     states: Mutex<BTreeMap<Arc<str>, Arc<AtomicU8>>>,
     tools: Mutex<BTreeMap<Arc<str>, ToolCounts>>,
+    /// When each MCP upstream's tools were listed last.
+    listed: Mutex<BTreeMap<Arc<str>, Instant>>,
 }
 
 /// What is known of an MCP upstream's tools.
@@ -72,6 +74,18 @@ impl Board {
     /// Puts what a look at an upstream's tools found.
     pub(crate) fn tools(&self, upstream: &Arc<str>, found: ToolCounts) {
         lock(&self.tools).insert(Arc::clone(upstream), found);
+    }
+
+    /// An upstream's tools were listed now.
+    pub(crate) fn listed(&self, upstream: &Arc<str>) {
+        lock(&self.listed).insert(Arc::clone(upstream), Instant::now());
+    }
+
+    /// How long ago each upstream's tools were listed.
+    pub(super) fn list_ages(&self) -> BTreeMap<Arc<str>, Duration> {
+        let listed = lock(&self.listed);
+        let age = |(name, at): (&Arc<str>, &Instant)| (Arc::clone(name), at.elapsed());
+        listed.iter().map(age).collect()
     }
 
     pub(super) fn all_tools(&self) -> BTreeMap<Arc<str>, ToolCounts> {

@@ -31,6 +31,8 @@ struct Ready {
     witness_age_seconds: Option<u64>,
     /// What the last call to each found; one that was not called yet is not here.
     upstreams: BTreeMap<String, &'static str>,
+    /// How long ago the tools of each MCP server were listed.
+    tools_age_seconds: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize)]
@@ -63,6 +65,7 @@ pub(super) fn readyz(ops: &Ops) -> (StatusCode, String) {
         State::Answers => Some((name.to_string(), "answers")),
         State::Fails => Some((name.to_string(), "fails")),
     });
+    let ages = ops.board.list_ages().into_iter();
     let answer = Ready {
         ready,
         status: match readiness {
@@ -82,6 +85,9 @@ pub(super) fn readyz(ops: &Ops) -> (StatusCode, String) {
             .witnessed()
             .map(|at| Timestamp::now().saturating_since(at).as_secs()),
         upstreams: upstreams.collect(),
+        tools_age_seconds: ages
+            .map(|(name, age)| (name.to_string(), age.as_secs()))
+            .collect(),
     };
     let code = match ready {
         true => StatusCode::OK,

@@ -39,6 +39,8 @@ pub(super) fn render(ops: &Ops) -> String {
     );
     failures(&mut text, ops, &upstreams);
     mcp(&mut text, ops, &upstreams);
+    list_ages(&mut text, ops);
+    programs(&mut text, ops);
     text.0
 }
 
@@ -310,6 +312,43 @@ fn mcp(text: &mut Text, ops: &Ops, upstreams: &Upstreams) {
         for (state, count) in states {
             text.line(format_args!(
                 "{name}{{upstream=\"{upstream}\",state=\"{state}\"}} {count}"
+            ));
+        }
+    }
+}
+
+fn list_ages(text: &mut Text, ops: &Ops) {
+    let name = "mcp_list_age_seconds";
+    text.head(
+        name,
+        "Time since an MCP upstream's tools were listed",
+        "gauge",
+    );
+    for (upstream, age) in ops.board.list_ages() {
+        let age = age.as_secs_f64();
+        text.line(format_args!("{name}{{upstream=\"{upstream}\"}} {age}"));
+    }
+}
+
+fn programs(text: &mut Text, ops: &Ops) {
+    let programs = (ops.programs)();
+    let name = "program_processes";
+    text.head(name, "Processes of a server that is a program", "gauge");
+    for counts in &programs {
+        let (upstream, alive) = (&counts.upstream, counts.alive);
+        text.line(format_args!("{name}{{upstream=\"{upstream}\"}} {alive}"));
+    }
+    let name = "program_events_total";
+    text.head(
+        name,
+        "What happened to processes, and to what they wrote",
+        "counter",
+    );
+    for counts in &programs {
+        let upstream = &counts.upstream;
+        for (event, count) in counts.events {
+            text.line(format_args!(
+                "{name}{{upstream=\"{upstream}\",event=\"{event}\"}} {count}"
             ));
         }
     }

@@ -78,6 +78,12 @@ impl Watch {
         self.verdict()
     }
 
+    /// The serial of the certificate.
+    #[must_use]
+    pub fn serial(&self) -> Serial {
+        self.cell.serial
+    }
+
     /// Another watch on the same certificate, for what may outlive the connection.
     #[must_use]
     pub fn again(&self) -> Self {

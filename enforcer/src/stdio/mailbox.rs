@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::StdioError;
+use crate::shares::Reserved;
 
 /// A bounded queue with one reader at a time.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ struct Mail {
     bytes: usize,
     end: Option<End>,
     waker: Option<Waker>,
+    /// What all that is held for clients together may take; none for what is no client's.
+    budget: Option<Room>,
     /// Which reader is the last that asked, and whether it is still there.
     reader: u64,
     is_read: bool,
@@ -36,9 +39,12 @@ enum End {
     Failed(StdioError),
 }
 
-/// There was no room.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+/// What is held for an agent, within what is held for all.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) held: Reserved,
+    pub(crate) in_all: usize,
+}
 
 impl Mailbox {
     pub(super) fn new(room: usize) -> Self {
@@ -48,14 +54,21 @@ impl Mailbox {
         }
     }
 
+    /// From now on what it holds counts.
+    pub(super) fn within(&self, budget: Room) {
+        let mut mail = self.lock();
+        if mail.budget.is_none() {
+            mail.budget = Some(budget);
+        }
+    }
+
     /// Adds a message.
-    pub(super) fn push(&self, message: Bytes) -> Result<(), Full> {
+    pub(super) fn push(&self, message: Bytes) -> Result<(), StdioError> {
         let mut mail = self.lock();
         if !mail.queue.is_empty() && self.is_over(&mail, message.len()) {
-            return Err(Full);
+            return Err(StdioError::TooSlow);
         }
-        mail.add(message);
-        Ok(())
+        mail.add(message)
     }
 
     /// Adds a message, the oldest make room; gives how many those were.
@@ -69,16 +82,19 @@ impl Mailbox {
             mail.bytes = mail.bytes.saturating_sub(oldest.len());
             dropped = dropped.saturating_add(1);
         }
-        mail.add(message);
-        dropped
+        let lost = u64::from(mail.add(message).is_err());
+        dropped.saturating_add(lost)
     }
 
-    /// Adds the last message, for which there is always room.
+    /// Adds the last message, for which there is always room here.
     pub(super) fn complete(&self, message: Bytes) {
         let mut mail = self.lock();
         if mail.end.is_none() {
-            mail.end = Some(End::Complete);
-            mail.add(message);
+            mail.end = Some(match mail.add(message) {
+                Ok(()) => End::Complete,
+                Err(error) => End::Failed(error),
+            });
+            mail.wake();
         }
     }
 
@@ -138,10 +154,20 @@ impl Mailbox {
 }
 
 impl Mail {
-    fn add(&mut self, message: Bytes) {
-        self.bytes = self.bytes.saturating_add(message.len());
+    fn add(&mut self, message: Bytes) -> Result<(), StdioError> {
+        let bytes = self.bytes.saturating_add(message.len());
+        if !self.hold(bytes) {
+            return Err(StdioError::NoRoom);
+        }
+        self.bytes = bytes;
         self.queue.push_back(message);
         self.wake();
+        Ok(())
+    }
+
+    fn hold(&mut self, bytes: usize) -> bool {
+        let budget = self.budget.as_mut();
+        budget.is_none_or(|budget| budget.held.hold(bytes, budget.in_all))
     }
 
     fn wake(&mut self) {
@@ -153,6 +179,8 @@ impl Mail {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, StdioError>>> {
         if let Some(message) = self.queue.pop_front() {
             self.bytes = self.bytes.saturating_sub(message.len());
+            // Less is always there.
+            self.hold(self.bytes);
             return Poll::Ready(Some(Ok(message)));
         }
         match self.end.take() {
@@ -177,19 +205,44 @@ const MESSAGES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::shares::Shares;
 
     #[tokio::test]
     async fn what_is_full_says_so_and_has_room_for_the_answer() {
         let mailbox = Mailbox::new(4);
         mailbox.push(Bytes::from("long one")).unwrap();
-        assert_eq!(mailbox.push(Bytes::from("b")), Err(Full));
+        let full = mailbox.push(Bytes::from("b"));
+        assert_eq!(full, Err(StdioError::TooSlow));
         mailbox.complete(Bytes::from("answer"));
         mailbox.fail(StdioError::Died);
         assert_eq!(mailbox.next().await.unwrap().unwrap(), "long one");
         assert_eq!(mailbox.next().await.unwrap().unwrap(), "answer");
         assert!(mailbox.next().await.is_none());
         assert!(mailbox.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_waits_counts_until_it_is_taken() {
+        let shares = Arc::new(Shares::default());
+        let agent = shares.enter("a", 1).unwrap();
+        let (one, other) = (Mailbox::new(100), Mailbox::new(100));
+        for mailbox in [&one, &other] {
+            let held = agent.reserve();
+            mailbox.within(Room { held, in_all: 20 });
+        }
+        one.push(Bytes::from("123456")).unwrap();
+        let full = other.push(Bytes::from("12345"));
+        assert_eq!(full, Err(StdioError::NoRoom), "an agent has half of all");
+        assert_eq!(other.push_over(Bytes::from("12345")), 1, "it is dropped");
+        assert_eq!(one.next().await.unwrap().unwrap(), "123456");
+        other.push(Bytes::from("1234567890")).unwrap();
+        one.complete(Bytes::from("1"));
+        assert_eq!(one.next().await.unwrap(), Err(StdioError::NoRoom));
+        drop(other);
+        one.push(Bytes::from("1234567890")).unwrap();
     }
 
     #[tokio::test]

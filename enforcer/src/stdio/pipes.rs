@@ -1,45 +1,77 @@
 //! What goes into a process, and what comes out of it.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 
-use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWrite, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
 use super::lines::{TooLong, next_line};
 use super::process::Core;
-use super::routes::Fault;
+use super::routes::{Fault, Line};
 use super::{Counts, Stdio};
 use crate::jsonrpc::Message;
 
 /// Writes line by line; its end closes the process's standard input.
 pub(super) async fn write(
     stdin: Option<ChildStdin>,
-    mut lines: mpsc::Receiver<Bytes>,
+    mut lines: mpsc::Receiver<Line>,
     core: Arc<Core>,
 ) {
     let Some(mut stdin) = stdin else {
         return;
     };
     while let Some(line) = lines.recv().await {
-        // What waited is not written any more: its agent may have lost its rights.
-        if *core.ending.borrow() {
-            return;
-        }
-        if stdin.write_all(&line).await.is_err() {
+        // Who sent it may have lost its rights while it waited, or given it up.
+        let is_wanted = || {
+            line.request
+                .is_none_or(|number| core.routes().begin(number))
+        };
+        if line.may_go() && is_wanted() && put(&mut stdin, &line, &core).await.is_err() {
             return;
         }
         while lines.is_empty() {
             let Some(unsent) = core.routes().next_unsent() else {
                 break;
             };
-            if stdin.write_all(&unsent).await.is_err() {
+            let unsent = Line::of(unsent, None);
+            if put(&mut stdin, &unsent, &core).await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// It takes no more, or is to get no more.
+struct Broken;
+
+/// Writes a line, for whom is asked before each piece of it. A line that stops within ends the process.
+async fn put(stdin: &mut ChildStdin, line: &Line, core: &Core) -> Result<(), Broken> {
+    let mut rest: &[u8] = &line.bytes;
+    while !rest.is_empty() {
+        let wrote = poll_fn(|cx| {
+            if *core.ending.borrow() || !line.may_go() {
+                return Poll::Ready(Err(Broken));
+            }
+            let wrote = Pin::new(&mut *stdin).poll_write(cx, rest);
+            wrote.map_err(|_| Broken)
+        });
+        match wrote.await {
+            Ok(wrote @ 1..) => rest = rest.get(wrote..).unwrap_or_default(),
+            Ok(0) => return Err(Broken),
+            Err(broken) => {
+                if !line.may_go() {
+                    core.ending.send_replace(true);
+                }
+                return Err(broken);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How reading a process's messages ended.

@@ -4,7 +4,6 @@
 //! and one waits for its end and brings it about.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -14,12 +13,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::lines::log_stderr;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Room};
 use super::pipes::{read, write};
 use super::request::RpcRequest;
-use super::routes::Routes;
+use super::routes::{Line, Routes};
 use super::supervisor::{Group, Supervisor};
+use super::ties::{Tie, Ties};
 use super::{ProcessKey, Stdio, StdioError};
+use crate::status::Watch;
+use crate::upstream::Secret;
 
 /// A handle on a running process.
 #[derive(Clone, Debug)]
@@ -33,14 +35,14 @@ pub(super) struct Core {
     key: ProcessKey,
     pub(super) pid: u32,
     routes: Mutex<Routes>,
-    outbox: mpsc::Sender<Bytes>,
+    outbox: mpsc::Sender<Line>,
     messages: Arc<Mailbox>,
     /// True once it is to end.
     pub(super) ending: watch::Sender<bool>,
     /// True once nothing of it is left.
     pub(super) gone: watch::Sender<bool>,
-    /// Somebody ends it with its agent's rights.
-    tied: AtomicBool,
+    /// Whose rights it ends with.
+    pub(super) ties: Ties,
 }
 
 impl fmt::Debug for Core {
@@ -61,14 +63,32 @@ impl Process {
     /// # Errors
     /// [`StdioError`] when the process takes none any more.
     pub async fn request(&self, request: &RpcRequest) -> Result<Exchange, StdioError> {
+        self.request_of(request, None, None).await
+    }
+
+    /// The same for a client: what waits for it takes of its room, and nothing of it is written once it
+    /// lost its rights.
+    pub(crate) async fn request_of(
+        &self,
+        request: &RpcRequest,
+        tie: Option<&Tie>,
+        room: Option<Room>,
+    ) -> Result<Exchange, StdioError> {
         let opened = self.core.routes().open(request)?;
         let exchange = Exchange {
             core: Arc::clone(&self.core),
             number: opened.number,
             mailbox: opened.mailbox,
         };
-        self.send(opened.line).await?;
-        self.core.routes().sent(exchange.number);
+        if let Some(room) = room {
+            exchange.mailbox.within(room);
+        }
+        let line = Line {
+            bytes: opened.line,
+            request: Some(exchange.number),
+            tie: tie.cloned(),
+        };
+        self.send(line).await?;
         Ok(exchange)
     }
 
@@ -77,9 +97,13 @@ impl Process {
     /// # Errors
     /// [`StdioError`] when it is none, or the process takes nothing any more.
     pub async fn notify(&self, text: Bytes) -> Result<(), StdioError> {
+        self.notify_of(text, None).await
+    }
+
+    pub(crate) async fn notify_of(&self, text: Bytes, tie: Option<&Tie>) -> Result<(), StdioError> {
         let line = self.core.routes().notification(&text)?;
         match line {
-            Some(line) => self.send(line).await,
+            Some(line) => self.send(Line::of(line, tie)).await,
             None => Ok(()),
         }
     }
@@ -89,8 +113,16 @@ impl Process {
     /// # Errors
     /// [`StdioError::NotAsked`] when the server did not ask that, or what [`Process::notify`] says.
     pub async fn respond(&self, text: Bytes) -> Result<(), StdioError> {
+        self.respond_of(text, None).await
+    }
+
+    pub(crate) async fn respond_of(
+        &self,
+        text: Bytes,
+        tie: Option<&Tie>,
+    ) -> Result<(), StdioError> {
         let line = self.core.routes().response(&text)?;
-        self.send(line).await
+        self.send(Line::of(line, tie)).await
     }
 
     /// What the server says when nothing runs that it would belong to. Whoever asked before gets
@@ -103,10 +135,14 @@ impl Process {
         }
     }
 
-    /// Whether nobody said before that they end it with its agent's rights: then whoever asks does.
-    #[must_use]
-    pub fn tie(&self) -> bool {
-        !self.core.tied.swap(true, Ordering::AcqRel)
+    /// It ends with what the watch is on.
+    pub(crate) fn tie(&self, watch: &Watch) -> Tie {
+        self.core.ties.tie(self, watch)
+    }
+
+    /// What it says by itself takes of this.
+    pub(crate) fn within(&self, room: Room) {
+        self.core.messages.within(room);
     }
 
     /// Its process id.
@@ -149,7 +185,7 @@ impl Process {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    async fn send(&self, line: Bytes) -> Result<(), StdioError> {
+    async fn send(&self, line: Line) -> Result<(), StdioError> {
         let sent = self.core.outbox.send(line).await;
         sent.map_err(|_| match self.core.routes().still_open() {
             Err(why) => why,
@@ -202,7 +238,11 @@ impl Drop for Messages {
 }
 
 /// Starts a process; it is supervised until nothing of it is left. Called on the control plane's runtime.
-pub(super) fn start(stdio: &Arc<Stdio>, key: ProcessKey) -> Result<Process, StdioError> {
+pub(super) fn start(
+    stdio: &Arc<Stdio>,
+    key: ProcessKey,
+    secrets: &[(&str, Secret)],
+) -> Result<Process, StdioError> {
     let line = &stdio.command;
     let inherited = ["PATH", "HOME"].map(|name| (name, std::env::var_os(name)));
     let inherited = inherited
@@ -213,6 +253,7 @@ pub(super) fn start(stdio: &Arc<Stdio>, key: ProcessKey) -> Result<Process, Stdi
         .env_clear()
         .envs(inherited)
         .envs(&line.environment)
+        .envs(secrets.iter().map(|(name, secret)| (name, secret.text())))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
@@ -238,7 +279,7 @@ pub(super) fn start(stdio: &Arc<Stdio>, key: ProcessKey) -> Result<Process, Stdi
         messages,
         ending: watch::Sender::new(false),
         gone: watch::Sender::new(false),
-        tied: AtomicBool::new(false),
+        ties: Ties::new(),
     });
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     if let Some(stderr) = pipes.2 {

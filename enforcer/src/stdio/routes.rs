@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::StdioError;
-use super::mailbox::{Full, Mailbox};
+use super::mailbox::Mailbox;
 use super::request::{Kind, NoMeta, RpcRequest, line, meta, text};
+use super::ties::Tie;
 use crate::jsonrpc::{self, Members, Message, Shape, meant};
 
 /// Everything that is under way in one process.
@@ -31,7 +32,7 @@ pub(super) struct Routes {
     /// Why nothing new is taken.
     closed: Option<StdioError>,
     used: Instant,
-    outbox: mpsc::Sender<Bytes>,
+    outbox: mpsc::Sender<Line>,
     /// What is said once the outbox has room.
     unsent: VecDeque<Bytes>,
     messages: Arc<Mailbox>,
@@ -45,6 +46,31 @@ struct Running {
     kind: Kind,
     is_sent: bool,
     mailbox: Arc<Mailbox>,
+}
+
+/// A line on its way in.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) bytes: Bytes,
+    /// The number of the request that it is: given up meanwhile, it is not written.
+    pub(super) request: Option<u64>,
+    /// Who sends it: without rights any more, it is not written. None of our own.
+    pub(super) tie: Option<Tie>,
+}
+
+impl Line {
+    pub(super) fn of(bytes: Bytes, tie: Option<&Tie>) -> Self {
+        Self {
+            bytes,
+            request: None,
+            tie: tie.cloned(),
+        }
+    }
+
+    /// Whether its sender has rights.
+    pub(super) fn may_go(&self) -> bool {
+        self.tie.as_ref().is_none_or(Tie::holds)
+    }
 }
 
 /// A request on its way in.
@@ -76,7 +102,7 @@ impl Routes {
     /// Mailboxes hold `room` bytes each.
     pub(super) fn new(
         has_session: bool,
-        outbox: mpsc::Sender<Bytes>,
+        outbox: mpsc::Sender<Line>,
         messages: Arc<Mailbox>,
         room: usize,
     ) -> Self {
@@ -120,11 +146,10 @@ impl Routes {
         })
     }
 
-    /// From now on giving up has to be said.
-    pub(super) fn sent(&mut self, number: u64) {
-        if let Some(running) = self.running.get_mut(&number) {
-            running.is_sent = true;
-        }
+    /// Whether a request is still wanted; from now on giving it up has to be said.
+    pub(super) fn begin(&mut self, number: u64) -> bool {
+        let running = self.running.get_mut(&number);
+        running.map(|running| running.is_sent = true).is_some()
     }
 
     /// Ends a request whose answer nobody wants any more, and says so.
@@ -159,10 +184,12 @@ impl Routes {
         let Some(number) = found.map(|(number, _)| *number) else {
             return Ok(None);
         };
-        if let Some(running) = self.forsake(number) {
+        let forsaken = self.forsake(number);
+        let is_sent = forsaken.as_ref().is_none_or(|running| running.is_sent);
+        if let Some(running) = forsaken {
             running.mailbox.fail(StdioError::Cancelled);
         }
-        Ok(Some(line(message.with([(id, &number.to_string())]))))
+        Ok(is_sent.then(|| line(message.with([(id, &number.to_string())]))))
     }
 
     /// What a client's answer becomes, if the server asked.
@@ -329,8 +356,8 @@ impl Routes {
         };
         match running.mailbox.push(message) {
             Ok(()) => 0,
-            Err(Full) => {
-                running.mailbox.fail(StdioError::TooSlow);
+            Err(error) => {
+                running.mailbox.fail(error);
                 self.give_up(number);
                 1
             }
@@ -373,19 +400,21 @@ impl Routes {
     fn forsake(&mut self, number: u64) -> Option<Running> {
         let running = self.running.remove(&number)?;
         self.used = Instant::now();
-        if self.given_up.len() >= REMEMBERED {
-            self.given_up.pop_first();
+        if running.is_sent {
+            if self.given_up.len() >= REMEMBERED {
+                self.given_up.pop_first();
+            }
+            self.given_up.insert(number);
         }
-        self.given_up.insert(number);
         Some(running)
     }
 
     fn tell(&mut self, line: String) {
-        let full = self.outbox.try_send(Bytes::from(line));
+        let full = self.outbox.try_send(Line::of(Bytes::from(line), None));
         if let Err(mpsc::error::TrySendError::Full(line)) = full
             && self.unsent.len() < MOST_RUNNING
         {
-            self.unsent.push_back(line);
+            self.unsent.push_back(line.bytes);
         }
     }
 }

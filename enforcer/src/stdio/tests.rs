@@ -48,6 +48,7 @@ fn python(script: &str, limits: StdioLimits) -> Arc<Stdio> {
         program: "python3".to_owned(),
         arguments: vec!["-c".to_owned(), script.to_owned()],
         environment: BTreeMap::from([("GIVEN".to_owned(), "yes".to_owned())]),
+        secrets: BTreeMap::new(),
         max_processes: 64,
         idle: Duration::from_secs(300),
     };
@@ -213,6 +214,8 @@ async fn a_dropped_exchange_is_cancelled() {
         .request(&request("hold", r#"{"until":9}"#))
         .await
         .unwrap();
+    // It was written before this.
+    ask(&process, "echo", "{}").await.unwrap();
     drop(held);
     let told = ask(&process, "told", "{}").await.unwrap();
     assert!(
@@ -358,6 +361,7 @@ async fn what_cannot_be_started_says_so_and_is_not_tried_again_at_once() {
         program: "/no/such/program".to_owned(),
         arguments: Vec::new(),
         environment: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         max_processes: 64,
         idle: Duration::from_secs(300),
     };

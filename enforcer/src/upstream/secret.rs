@@ -1,7 +1,9 @@
 //! Secrets: read from where the configuration says, wiped when the last one lets go, never shown.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::config::SecretSource;
 
 /// Something that nobody but its receiver may see.
 #[derive(Clone)]
-pub(super) struct Secret(Zeroizing<Vec<u8>>);
+pub(crate) struct Secret(Zeroizing<Vec<u8>>);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,7 +56,7 @@ pub(crate) enum SecretError {
 
 impl Secret {
     /// Reads a source; gives it up after a while.
-    pub(super) async fn read(source: &SecretSource) -> Result<Self, SecretError> {
+    pub(crate) async fn read(source: &SecretSource) -> Result<Self, SecretError> {
         let reading = async {
             match source {
                 SecretSource::Command { program, arguments } => run(program, arguments).await,
@@ -109,6 +111,11 @@ impl Secret {
     /// For whom it is meant.
     pub(super) fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The same, for the environment of a program.
+    pub(crate) fn text(&self) -> &OsStr {
+        OsStr::from_bytes(&self.0)
     }
 
     /// The value of a header field that is this, after `prefix`.

@@ -10,6 +10,7 @@ use agentca_auditlog::status::{StatusEvent, StatusRecord};
 use agentca_auditlog::store::FileStore;
 use agentca_enforcer::config::Config;
 use agentca_enforcer::live::{Live, ServingIdentity};
+use agentca_enforcer::ops::Programs;
 use agentca_enforcer::server::Server;
 use agentca_enforcer::status::{Readiness, Registry};
 use agentca_identity::profile::RevocationReason;
@@ -149,6 +150,12 @@ impl Fixture {
             agent: agent.id(),
             reason,
         });
+    }
+
+    /// What happened to programs.
+    pub(crate) fn programs(&self) -> Programs {
+        let live = Arc::clone(&self.live);
+        Box::new(move || live.load().program_counts())
     }
 
     pub(crate) async fn http1(&self, agent: &Credential) -> Http1 {

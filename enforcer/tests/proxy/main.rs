@@ -24,6 +24,8 @@ mod ops;
 #[cfg(test)]
 mod pki;
 #[cfg(test)]
+mod programs;
+#[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod streams;

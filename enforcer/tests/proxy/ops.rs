@@ -23,6 +23,7 @@ async fn operators(fixture: &Fixture) -> SocketAddr {
         registry: Arc::clone(&fixture.registry),
         log: Arc::clone(&fixture.log),
         certificates: Box::new(|| vec![("tls", Timestamp::from_millis(1_900_000_000_000))]),
+        programs: fixture.programs(),
     };
     tokio::spawn(async move { match ops::serve(listener, ops).await {} });
     address

@@ -144,6 +144,7 @@ impl ScanArgs {
                     program: words.remove(0),
                     arguments: words,
                     environment: environment(&self.environment)?,
+                    secrets: BTreeMap::new(),
                     max_processes: 1,
                     idle: Duration::from_secs(300),
                 },

@@ -2,7 +2,7 @@ use super::*;
 
 struct Bench {
     routes: Routes,
-    sent: mpsc::Receiver<Bytes>,
+    sent: mpsc::Receiver<Line>,
     messages: Arc<Mailbox>,
 }
 
@@ -21,7 +21,7 @@ impl Bench {
     fn open(&mut self, text: &str) -> Opened {
         let request = RpcRequest::read(Bytes::copy_from_slice(text.as_bytes())).unwrap();
         let opened = self.routes.open(&request).unwrap();
-        self.routes.sent(opened.number);
+        assert!(self.routes.begin(opened.number));
         opened
     }
 
@@ -105,7 +105,7 @@ async fn an_answer_to_nothing_is_a_fault_and_a_late_one_is_not() {
 
     let late = bench.open(CALL).number;
     bench.routes.give_up(late);
-    let told = bench.sent.recv().await.unwrap();
+    let told = bench.sent.recv().await.unwrap().bytes;
     assert_eq!(
         told,
         format!(
@@ -125,6 +125,10 @@ async fn a_handshake_and_what_was_never_sent_are_given_up_in_silence() {
     let request = RpcRequest::read(Bytes::from(CALL)).unwrap();
     let unsent = bench.routes.open(&request).unwrap();
     bench.routes.give_up(unsent.number);
+    assert!(
+        !bench.routes.begin(unsent.number),
+        "it is not written any more"
+    );
     assert!(bench.sent.try_recv().is_err());
 }
 
