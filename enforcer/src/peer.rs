@@ -9,7 +9,7 @@ use agentca_identity::scope::ScopeSet;
 use agentca_identity::spiffe::SpiffeId;
 use agentca_identity::time::Timestamp;
 use agentca_identity::trust::TrustLevel;
-use agentca_policy::{Call, CallerRights, Restriction, Verdict as Judgement, judge};
+use agentca_policy::{Call, CallerRights, Restriction, allows};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::record::AgentPart;
@@ -144,7 +144,7 @@ impl Peer {
 }
 
 /// What an agent may, at one time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
     scopes: ScopeSet,
     trust: TrustLevel,
@@ -152,6 +152,19 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
+    #[cfg(test)]
+    pub(crate) fn new(
+        scopes: ScopeSet,
+        trust: TrustLevel,
+        restriction: Option<Restriction>,
+    ) -> Self {
+        Self {
+            scopes,
+            trust,
+            restriction: restriction.map(Arc::new),
+        }
+    }
+
     /// Whether a call is within them.
     pub(crate) fn cover(&self, call: &Call) -> bool {
         let rights = CallerRights {
@@ -159,7 +172,7 @@ impl Rights {
             trust: self.trust,
             restriction: self.restriction.as_deref(),
         };
-        matches!(judge(call, &rights), Judgement::Allow(_))
+        allows(call, &rights)
     }
 }
 

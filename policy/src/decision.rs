@@ -11,37 +11,16 @@ use crate::{Call, Rule};
 /// trust level is named before the scope.
 #[must_use]
 pub fn judge<'a>(call: &Call, caller: &CallerRights<'a>) -> Verdict<'a> {
-    let scope = match by_certificate(call, caller) {
-        Ok(scope) => scope,
-        Err(verdict) => return verdict,
-    };
-    let Some(restriction) = caller.restriction else {
-        return Verdict::Allow(Proof { scope });
-    };
-    // Every field is named, so that a new kind of restriction cannot be overlooked.
-    let Restriction { trust, scopes } = restriction;
-    if let Some(level) = trust
-        && *level < call.min_trust
-    {
-        let detail = format!(
-            "trust is restricted to {level}, the call needs {}",
-            call.min_trust
-        );
-        return Verdict::Deny {
-            rule: Rule::Restricted,
-            detail,
-        };
+    match weigh(call, caller) {
+        Ok(scope) => Verdict::Allow(Proof { scope }),
+        Err(lack) => lack.told(call, caller),
     }
-    if let Some(scopes) = scopes
-        && scopes.permits(&call.scope).is_none()
-    {
-        let detail = format!("the restriction leaves no scope that covers {}", call.scope);
-        return Verdict::Deny {
-            rule: Rule::Restricted,
-            detail,
-        };
-    }
-    Verdict::Allow(Proof { scope })
+}
+
+/// Whether [`judge`] allows, for lists of which each member is judged.
+#[must_use]
+pub fn allows(call: &Call, caller: &CallerRights<'_>) -> bool {
+    weigh(call, caller).is_ok()
 }
 
 /// What a caller's certificate says, and what was taken from it since.
@@ -92,24 +71,67 @@ impl<'a> Proof<'a> {
     }
 }
 
-fn by_certificate<'a>(call: &Call, caller: &CallerRights<'a>) -> Result<&'a Scope, Verdict<'a>> {
+/// What is missing.
+#[derive(Clone, Copy, Debug)]
+enum Lack {
+    Trust,
+    Scope,
+    /// The restriction leaves this level.
+    RestrictedTrust(TrustLevel),
+    RestrictedScope,
+}
+
+fn weigh<'a>(call: &Call, caller: &CallerRights<'a>) -> Result<&'a Scope, Lack> {
     if caller.trust < call.min_trust {
-        let detail = format!(
-            "the certificate has {}, the call needs {}",
-            caller.trust, call.min_trust
-        );
-        return Err(Verdict::Deny {
-            rule: Rule::Trust,
-            detail,
-        });
+        return Err(Lack::Trust);
     }
-    caller.scopes.permits(&call.scope).ok_or_else(|| {
-        let detail = format!("no scope of the certificate covers {}", call.scope);
-        Verdict::Deny {
-            rule: Rule::Scope,
-            detail,
-        }
-    })
+    let scope = caller.scopes.permits(&call.scope).ok_or(Lack::Scope)?;
+    let Some(restriction) = caller.restriction else {
+        return Ok(scope);
+    };
+    // Every field is named, so that a new kind of restriction cannot be overlooked.
+    let Restriction { trust, scopes } = restriction;
+    if let Some(level) = trust
+        && *level < call.min_trust
+    {
+        return Err(Lack::RestrictedTrust(*level));
+    }
+    if let Some(scopes) = scopes
+        && scopes.permits(&call.scope).is_none()
+    {
+        return Err(Lack::RestrictedScope);
+    }
+    Ok(scope)
+}
+
+impl Lack {
+    fn told<'a>(self, call: &Call, caller: &CallerRights<'_>) -> Verdict<'a> {
+        let (rule, detail) = match self {
+            Self::Trust => (
+                Rule::Trust,
+                format!(
+                    "the certificate has {}, the call needs {}",
+                    caller.trust, call.min_trust
+                ),
+            ),
+            Self::Scope => (
+                Rule::Scope,
+                format!("no scope of the certificate covers {}", call.scope),
+            ),
+            Self::RestrictedTrust(level) => (
+                Rule::Restricted,
+                format!(
+                    "trust is restricted to {level}, the call needs {}",
+                    call.min_trust
+                ),
+            ),
+            Self::RestrictedScope => (
+                Rule::Restricted,
+                format!("the restriction leaves no scope that covers {}", call.scope),
+            ),
+        };
+        Verdict::Deny { rule, detail }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A tool as an MCP server lists it, read once and strictly.
 
 mod headers;
+mod scan;
 
 use serde_json::{Map, Value};
 
@@ -9,6 +10,7 @@ use agentca_identity::crypto::sha256;
 use crate::json::{JsonError, JsonLimits, check};
 
 pub use self::headers::{HeaderFault, HeaderKind, HeaderParameter};
+pub use self::scan::{DefinitionScanner, ScannedDefinition};
 
 /// The longest definition, in bytes.
 pub const MAX_DEFINITION: usize = 1 << 20;

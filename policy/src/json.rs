@@ -42,19 +42,32 @@ pub enum JsonError {
 /// # Errors
 /// [`JsonError`] unless it is one JSON value within the limits that every reader reads alike.
 pub fn check(text: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
+    measure(text, limits).map(drop)
+}
+
+/// The same, and what the text takes of the limits.
+///
+/// # Errors
+/// As [`check`].
+pub fn measure(text: &[u8], limits: JsonLimits) -> Result<JsonLimits, JsonError> {
     let refusal = Cell::new(None);
     let values = Cell::new(limits.values);
+    let deepest = Cell::new(limits.depth);
     let strict = Strict {
         depth: limits.depth,
         limits,
         values: &values,
+        deepest: &deepest,
         refusal: &refusal,
     };
     let mut reader = serde_json::Deserializer::from_slice(text);
     let read = strict.deserialize(&mut reader).and_then(|()| reader.end());
     match (refusal.take(), read) {
         (Some(refusal), _) => Err(refusal),
-        (None, Ok(())) => Ok(()),
+        (None, Ok(())) => Ok(JsonLimits {
+            depth: limits.depth.saturating_sub(deepest.get()),
+            values: limits.values.saturating_sub(values.get()),
+        }),
         (None, Err(error)) => Err(JsonError::Syntax(error.to_string())),
     }
 }
@@ -64,6 +77,8 @@ struct Strict<'a> {
     depth: usize,
     limits: JsonLimits,
     values: &'a Cell<usize>,
+    /// What was left of the depth where it was deepest.
+    deepest: &'a Cell<usize>,
     refusal: &'a Cell<Option<JsonError>>,
 }
 
@@ -85,7 +100,10 @@ impl Strict<'_> {
 
     fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
         match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { depth, ..self }),
+            Some(depth) => {
+                self.deepest.set(self.deepest.get().min(depth));
+                Ok(Self { depth, ..self })
+            }
             None => Err(self.refuse(JsonError::TooDeep(self.limits.depth))),
         }
     }
@@ -250,6 +268,9 @@ mod tests {
         assert_eq!(refused(r#"[[[[{"a":1}]]]]"#), JsonError::TooDeep(4));
         let list = |many: usize| format!("[{}]", vec!["0"; many].join(","));
         check(list(39).as_bytes(), LIMITS).unwrap();
+        let taken = measure(br#"[[{"a":1}],2,[]]"#, LIMITS).unwrap();
+        assert_eq!((taken.depth, taken.values), (3, 6));
+        assert_eq!(measure(b"0", LIMITS).unwrap().depth, 0);
         assert_eq!(refused(&list(40)), JsonError::TooMany(40));
     }
 

@@ -40,10 +40,10 @@ pub use catalogue::{
     UpstreamDecl,
 };
 pub use ceiling::{CeilingDecl, ExceptionDecl, Unverified};
-pub use decision::{CallerRights, Proof, Restriction, Verdict, judge};
+pub use decision::{CallerRights, Proof, Restriction, Verdict, allows, judge};
 pub use definition::{
-    Annotations, DefinitionError, HeaderFault, HeaderKind, HeaderParameter, MAX_DEFINITION,
-    ToolDefinition,
+    Annotations, DefinitionError, DefinitionScanner, HeaderFault, HeaderKind, HeaderParameter,
+    MAX_DEFINITION, ScannedDefinition, ToolDefinition,
 };
 pub use digest::{digest_text, parse_digest};
 pub use mcp::{

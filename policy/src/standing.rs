@@ -1,6 +1,8 @@
 //! Whether a tool may be called now, whoever calls: pinned, unchanged, within what is wanted; and
 //! whether a route is within the ceiling.
 
+use std::time::Duration;
+
 use agentca_identity::time::Timestamp;
 
 use crate::Rule;
@@ -87,6 +89,29 @@ impl Tool {
             rule,
             detail: format!("the tool `{}` {detail}", self.name),
         })
+    }
+
+    /// The first time after `now` at which [`Tool::standing`] may say something else of the same definition.
+    #[must_use]
+    pub fn standing_changes(&self, now: Timestamp) -> Option<Timestamp> {
+        let Wants {
+            rejected: _,
+            above_ceiling: _,
+            review_missing: _,
+            min_tier: _,
+            max_age,
+            assessed,
+            unverified: _,
+            exception,
+        } = &self.wants;
+        let ends = exception.as_deref().map(|given| given.ends);
+        let counts = assessed.iter().map(|assessed| assessed.at);
+        let ages = assessed.iter().filter_map(|assessed| {
+            // Of that age it still counts.
+            Some(assessed.at + (*max_age)? + Duration::from_millis(1))
+        });
+        let changes = ends.into_iter().chain(counts).chain(ages);
+        changes.filter(|change| *change > now).min()
     }
 
     fn check_pin(&self, seen: Option<&[u8; 32]>) -> Result<(), Refusal> {

@@ -11,7 +11,8 @@ use crate::Outcome;
 use crate::connections::Target;
 use crate::load::{Round, Shape, Window, round};
 use crate::mcp::{
-    Bank, EVERY_OTHER, EVERYTHING, NO_TOOL, REWRITTEN, ask_once, await_text, list, plain_list,
+    Bank, EVERY_OTHER, EVERYTHING, NO_TOOL, RESPELLED, REWRITTEN, ask_once, await_text, list,
+    plain_list,
 };
 use crate::process::Core;
 use crate::report::{Bar, Bound, Section, Table, count, number};
@@ -58,7 +59,11 @@ pub(crate) async fn measure(
     for (name, scope, expected) in agents {
         let agent = setup.issue_with(&format!("list-{name}"), "prod", &[scope])?;
         let tls = client(agent, Speaks::Http1)?;
-        for (when, cursor) in [("as before", None), ("never read before", Some(REWRITTEN))] {
+        for (when, cursor) in [
+            ("as before", None),
+            ("another page", Some(REWRITTEN)),
+            ("never read before", Some(RESPELLED)),
+        ] {
             let target = Target::asking(listen, Some(tls.clone()), list(listen, cursor));
             let way = Way::new(format!("may use {name}, {when}"), target).await?;
             if way.tools != expected {
@@ -86,7 +91,7 @@ impl Way {
     async fn new(name: String, target: Target) -> Outcome<Self> {
         let mut target = await_text(target, r#""resultType":"complete""#).await?;
         let answer = ask_once(&target).await?;
-        if name.contains("never") {
+        if name.contains("another") || name.contains("never") {
             // No two of them are alike.
             target.body_length = None;
         }
@@ -120,9 +125,10 @@ fn section(all: &[Way], tools: usize) -> Section {
          beside a route of plain HTTP of the same enforcer for the same bytes. Both answers are read \
          whole, recorded, and signed. \"Beyond\" is the difference to plain HTTP, taken in each round, the \
          median over the rounds: reading the message and the list, and filtering; whoever may use less is sent \
-         fewer bytes. As before: the server's list is one that the enforcer read earlier. Never read \
-         before: the server writes the same tools in another way each time, so that all of it is read, \
-         every definition's digest is taken and held against its pin."
+         fewer bytes. As before: the server's list is one that the enforcer read earlier. Another page: \
+         the same tools as they were, in a page that was never read. Never read before: the server writes \
+         each tool in another way each time, so that all of it is read, every definition's digest is taken \
+         and held against its pin."
     ));
     let mut table = Table::new(&[
         "agent, list",

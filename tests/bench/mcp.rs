@@ -28,8 +28,10 @@ pub(crate) const EVERY_OTHER: &str = "mcp:bank:even:use";
 pub(crate) const NO_TOOL: &str = "mcp:bank:resources:read";
 /// Where the upstream gives its list over plain HTTP.
 pub(crate) const PLAIN_LIST: &str = "/v1/tools";
-/// The cursor for which the upstream writes the same list as it never wrote it before.
+/// The cursor for which the upstream writes the same tools into a page as it never wrote one before.
 pub(crate) const REWRITTEN: &str = "rewritten";
+/// The cursor for which it writes each of them as it never wrote it before.
+pub(crate) const RESPELLED: &str = "respelled";
 
 /// The revision that the load speaks.
 const REVISION: &str = "2026-07-28";

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::Outcome;
-use crate::mcp::{REWRITTEN, definitions};
+use crate::mcp::{RESPELLED, REWRITTEN, definitions};
 
 /// How many ways of writing the list there are: more than anybody keeps.
 const WAYS: usize = 1024;
@@ -84,11 +84,12 @@ impl Server {
             }),
             Some("tools/list") => {
                 let cursor = read.pointer("/params/cursor").and_then(Value::as_str);
-                let way = match cursor {
-                    Some(REWRITTEN) => 1 + self.rewritten.fetch_add(1, Ordering::Relaxed) % WAYS,
-                    _ => 0,
-                };
-                return Ok(found(&self.list(&id.to_string(), way)));
+                let way = || 1 + self.rewritten.fetch_add(1, Ordering::Relaxed) % WAYS;
+                return Ok(found(&match cursor {
+                    Some(REWRITTEN) => self.list(&id.to_string(), way()),
+                    Some(RESPELLED) => self.respelled(&id.to_string(), way()),
+                    _ => self.list(&id.to_string(), 0),
+                }));
             }
             _ => {
                 let error = json!({"code": -32601, "message": "there is no such method"});
@@ -104,17 +105,36 @@ impl Server {
 
     /// The list with `way` spaces in it.
     fn list(&self, id: &str, way: usize) -> String {
-        let mut text = String::with_capacity(self.tools.len() + WAYS + 256);
-        // Writing to a string does not fail.
-        let _ = write!(
-            text,
-            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","tools":["#
-        );
-        text.extend(std::iter::repeat_n(' ', way));
-        text.push_str(&self.tools);
-        text.push_str(r#"],"ttlMs":0,"cacheScope":"public"}}"#);
-        text
+        answer(id, way, &self.tools)
     }
+
+    /// The list with `way`, told in white space, in each tool.
+    fn respelled(&self, id: &str, way: usize) -> String {
+        let digit = |place: u32| match (way >> (2 * place)) % 4 {
+            0 => ' ',
+            1 => '\t',
+            2 => '\n',
+            _ => '\r',
+        };
+        let told: String = (0..6).map(digit).collect();
+        let tools = self
+            .tools
+            .replace("{\"name\":", &format!("{{{told}\"name\":"));
+        answer(id, 0, &tools)
+    }
+}
+
+fn answer(id: &str, spaces: usize, tools: &str) -> String {
+    let mut text = String::with_capacity(tools.len() + WAYS + 256);
+    // Writing to a string does not fail.
+    let _ = write!(
+        text,
+        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","tools":["#
+    );
+    text.extend(std::iter::repeat_n(' ', spaces));
+    text.push_str(tools);
+    text.push_str(r#"],"ttlMs":0,"cacheScope":"public"}}"#);
+    text
 }
 
 fn called(id: &str) -> String {

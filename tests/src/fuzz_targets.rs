@@ -23,8 +23,8 @@ use agentca_identity::crypto::{KeyKind, PrivateKey};
 use agentca_identity::profile::crl::Crl;
 use agentca_identity::profile::{Issuer, Pen, Template, Validity, create_root, csr as requests};
 use agentca_identity::time::Timestamp;
-use agentca_policy::json::{JsonError, JsonLimits, check};
-use agentca_policy::{Admitted, NormalPath, PinsFile, ToolDefinition};
+use agentca_policy::json::{self, JsonError, JsonLimits, check};
+use agentca_policy::{Admitted, DefinitionScanner, NormalPath, PinsFile, ToolDefinition};
 use serde_json::Value;
 
 /// A target.
@@ -351,7 +351,7 @@ pub const BEFORE_CATALOGUE: &str = "environment = \"prod\"\nlisten = \"127.0.0.1
     authority = \"https://127.0.0.1:2\"\nidentity_dir = \"a\"\ndata_dir = \"b\"\n\
     [[upstream]]\nname = \"tools\"\nkind = \"mcp\"\nurl = \"http://127.0.0.1:3/mcp\"\n";
 
-/// The catalogue's three readers: its tables, its pins, and a tool as a server lists it.
+/// The catalogue's readers: its tables, its pins, and a tool as a server lists it, by itself and in a list.
 pub fn catalogue(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -362,6 +362,18 @@ pub fn catalogue(data: &[u8]) {
             again.is_ok_and(|again| again == tool),
             "the canonical form has another one"
         );
+    }
+    for at in 0..text.len().min(8) {
+        let Some(scanned) = DefinitionScanner::new(text).read(at) else {
+            continue;
+        };
+        let read = ToolDefinition::parse(scanned.raw).expect("what was scanned is a definition");
+        assert_eq!((read.name(), read.digest()), (scanned.name, scanned.digest));
+        let exact = JsonLimits {
+            depth: scanned.depth,
+            values: scanned.values,
+        };
+        assert_eq!(json::measure(scanned.raw.as_bytes(), exact), Ok(exact));
     }
     if let Ok(pins) = PinsFile::parse(text) {
         let written = pins.to_json().expect("pins can be written");

@@ -21,7 +21,7 @@ use super::turn::Conversation;
 use crate::answer::Reply;
 use crate::config::DenyAs;
 use crate::forward::{Answered, ForwardFailure, forward};
-use crate::jsonrpc::{Came, Members};
+use crate::jsonrpc::Members;
 use crate::road::{Denial, Destination, Matched, Permit};
 use crate::service::{Given, Told, Turn};
 use crate::shares::Reserved;
@@ -327,12 +327,12 @@ impl Turn {
         // What was read to its end can serve another call.
         self.put_back(target, link);
         let awaited = succeeds && exchange.expected.id.is_some();
-        let told = if media.as_deref() == Some(JSON) && !bytes.is_empty() {
-            told(&bytes, exchange)?
+        let (bytes, told) = if media.as_deref() == Some(JSON) && !bytes.is_empty() {
+            told(bytes, exchange)?
         } else if awaited {
             return Err(UpstreamError::Unusable("the server's answer is no JSON"));
         } else {
-            ServerMessage::none()
+            (bytes, ServerMessage::none())
         };
         arrived.answer = Answer::of(bytes, told, room);
         Ok(())
@@ -399,7 +399,8 @@ impl Turn {
     ) -> Result<(Bytes, Reserved), UpstreamError> {
         let in_all = self.live.config().limits.buffered_max;
         let mut room = self.session.reserve();
-        let mut whole = BytesMut::new();
+        let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let mut whole = BytesMut::with_capacity(told.min(most).saturating_add(A_LITTLE));
         while !body.is_end_stream() {
             timer.restart(pause);
             let frame = timer.limit(poll_fn(|cx| link.poll_frame(body, cx))).await?;
@@ -469,15 +470,16 @@ impl Answer {
 }
 
 /// Reads the one message that an answer is.
-fn told(bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<ServerMessage, UpstreamError> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| UpstreamError::Unusable("the server's answer is not UTF-8"))?;
-    let told = exchange
+fn told(
+    bytes: Bytes,
+    exchange: &mut Exchange<'_>,
+) -> Result<(Bytes, ServerMessage), UpstreamError> {
+    let (bytes, told) = exchange
         .expected
-        .read(text, Came::Unread)
+        .read_whole(bytes)
         .map_err(UpstreamError::Unusable)?;
     if told.is_answer {
-        Ok(told)
+        Ok((bytes, told))
     } else {
         Err(UpstreamError::Unusable("the server does not answer"))
     }
@@ -496,6 +498,8 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
 
 /// The longest that nothing may happen on a stream that answers no call.
 const LISTENING: Duration = Duration::from_secs(86_400);
+/// What a message may grow by when it is changed.
+const A_LITTLE: usize = 64;
 const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 const SAYS_IT_FAILED: &str = "the server says that it failed";

@@ -3,8 +3,9 @@
 //! A request at an endpoint ([`doorway`]) is read whole and strictly ([`rpc`]), its head is held against
 //! it ([`revision`]), its session is opened ([`session`]), and what it asks for ([`asks`]) is looked up in
 //! the catalogue; then it is judged as every call is ([`crate::road`]) and forwarded as it was read
-//! ([`turn`]). What comes back is read as strictly ([`reply`]), lists are filtered ([`lists`]), streams
-//! are signed message by message ([`events`]), and a denial is told in MCP's own forms ([`denials`]).
+//! ([`turn`]). What comes back is read as strictly ([`reply`]), lists are filtered ([`lists`], by what is known
+//! of their [`pages`]), streams are signed message by message ([`events`]), and a denial is told in MCP's own
+//! forms ([`denials`]).
 
 mod arguments;
 mod asks;
@@ -14,6 +15,7 @@ mod events;
 mod exchange;
 mod heads;
 mod lists;
+mod pages;
 mod program;
 mod reply;
 mod request_state;
@@ -22,6 +24,7 @@ mod rpc;
 mod seen;
 mod session;
 mod shared;
+mod splice;
 mod turn;
 mod watch;
 
@@ -31,7 +34,7 @@ pub(crate) use self::arguments::Arguments;
 pub(crate) use self::asks::Asks;
 pub(crate) use self::doorway::{Doorway, Entrance};
 pub(crate) use self::events::{EventBody, Passage, Source};
-pub(crate) use self::lists::Pages;
+pub(crate) use self::pages::Pages;
 pub(crate) use self::reply::Expected;
 pub(crate) use self::seen::{Seen, SeenTools};
 pub(crate) use self::session::Sessions;

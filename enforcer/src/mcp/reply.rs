@@ -1,10 +1,12 @@
 //! What an MCP server answers, read as strictly as what it is asked: what cannot be read is not passed on.
 
 use agentca_identity::time::Timestamp;
+use bytes::Bytes;
 
 use super::lists::{Filter, Filtered};
 use super::request_state::StateSeal;
 use super::revision::Revision;
+use super::splice::changed;
 use crate::jsonrpc::{self, Came, Fault, Members, Message, Shape};
 
 /// What is known of the answer to a request before it comes.
@@ -62,12 +64,37 @@ impl Expected {
     /// # Errors
     /// Why it is not passed on, and with it the rest of what the server says.
     pub(crate) fn read(&mut self, text: &str, came: Came) -> Result<ServerMessage, &'static str> {
-        if let Answer::List(filter) = &mut self.kind
+        if let Answer::List(filter) = &self.kind
             && let Some(id) = &self.id
             && let Some(filtered) = filter.known(text, id)
         {
             return Ok(answer(Some(filtered), false));
         }
+        self.read_all(text, came)
+    }
+
+    /// Reads one message that is at hand: gives it as it is passed on.
+    ///
+    /// # Errors
+    /// As [`Expected::read`].
+    pub(crate) fn read_whole(
+        &mut self,
+        bytes: Bytes,
+    ) -> Result<(Bytes, ServerMessage), &'static str> {
+        if let Answer::List(filter) = &self.kind
+            && let Some(id) = &self.id
+            && let Some(changes) = filter.changes(&bytes, id)
+        {
+            let filtered = changed(bytes, &changes).ok_or("the server's list cannot be read")?;
+            return Ok((filtered, answer(None, false)));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| "the server's answer is not UTF-8")?;
+        let mut told = self.read_all(text, Came::Unread)?;
+        let bytes = told.text.take().map_or(bytes, Bytes::from);
+        Ok((bytes, told))
+    }
+
+    fn read_all(&mut self, text: &str, came: Came) -> Result<ServerMessage, &'static str> {
         let message = Message::came(text, came).map_err(|fault| why(&fault))?;
         match message.shape() {
             Shape::Request { .. } if !self.server_asks => {
@@ -109,7 +136,7 @@ impl Expected {
         if let (Some(seal), Some(state)) = (&self.states, members.raw("requestState")) {
             return unfinished(message, state, seal);
         }
-        match &mut self.kind {
+        match &self.kind {
             Answer::Plain => Ok(answer(None, false)),
             Answer::Tool => {
                 let failed = match members.raw("isError") {
@@ -129,7 +156,7 @@ impl Expected {
             Answer::Resumed(filters) => {
                 // Of which request it is the answer nobody knows any more: whatever list it is.
                 let Some(filter) = filters
-                    .iter_mut()
+                    .iter()
                     .find(|filter| members.raw(filter.member).is_some())
                 else {
                     return Ok(answer(None, false));
@@ -219,7 +246,7 @@ fn why(fault: &Fault) -> &'static str {
 
 const ANOTHERS: &str = "the server answers another request";
 /// Members of results by which something is decided here.
-const RESULT: &[&str] = &[
+pub(super) const RESULT: &[&str] = &[
     "tools",
     "prompts",
     "resources",

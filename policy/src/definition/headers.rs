@@ -46,7 +46,8 @@ pub enum HeaderFault {
     Place(String),
 }
 
-const MARK: &str = "x-mcp-header";
+/// The member that declares one.
+pub(super) const MARK: &str = "x-mcp-header";
 
 /// Members that hold data, in which the mark means nothing.
 const DATA: [&str; 5] = ["const", "default", "enum", "example", "examples"];
