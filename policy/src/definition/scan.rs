@@ -339,3 +339,203 @@ fn fits(role: Role, name: &str, kind: Kind) -> bool {
 fn stops(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::definition::ToolDefinition;
+    use crate::json::{JsonLimits, check};
+
+    /// What stands at the beginning of `text`, held against the reader that decides.
+    fn scan(text: &str) -> Option<ScannedDefinition<'_>> {
+        let scanned = DefinitionScanner::new(text).read(0)?;
+        let parsed = ToolDefinition::parse(scanned.raw).unwrap();
+        assert_eq!(scanned.name, parsed.name(), "{text}");
+        assert_eq!(scanned.digest, parsed.digest(), "{text}");
+        let exact = JsonLimits {
+            depth: scanned.depth,
+            values: scanned.values,
+        };
+        check(scanned.raw.as_bytes(), exact).unwrap();
+        let fewer = JsonLimits {
+            values: exact.values - 1,
+            ..exact
+        };
+        check(scanned.raw.as_bytes(), fewer).unwrap_err();
+        let shallower = JsonLimits {
+            depth: exact.depth - 1,
+            ..exact
+        };
+        check(scanned.raw.as_bytes(), shallower).unwrap_err();
+        Some(scanned)
+    }
+
+    #[test]
+    fn what_servers_write_is_read_at_once() {
+        for text in [
+            r#"{"name":"a"}"#,
+            r#"{"name":"a"} and more"#,
+            r#"{ "title" : "T" , "name":"a","description":"d\n\"\\ \u2019 \/ \u0041 \ud83d\ude00 é\u0007" }"#,
+            r#"{"name":"a","inputSchema":{"type":"object","required":["b","a"],"properties":{"b":{"maximum":100,"minimum":-1,"default":0},"a":{"enum":[true,false,null,[],{}]}}}}"#,
+            r#"{"outputSchema":true,"name":"a","annotations":{"readOnlyHint":true,"x":1}}"#,
+            "\u{7b}\"name\":\"\u{7f}\u{2028}\"}",
+        ] {
+            let scanned = scan(text).unwrap_or_else(|| panic!("{text}"));
+            assert!(text.starts_with(scanned.raw));
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_other_reader() {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"name":""}"#,
+            r#"{"name":"\u0061"}"#,
+            r#"{"name":1}"#,
+            r#"{"name":"a","name":"b"}"#,
+            r#"{"name":"a","x":{"b":1,"a":2,"b":3}}"#,
+            r#"{"name":"a","n\u0061me":"b"}"#,
+            r#"{"name":"a","é":1}"#,
+            r#"{"name":"a","title":1}"#,
+            r#"{"name":"a","inputSchema":true}"#,
+            r#"{"name":"a","annotations":[]}"#,
+            r#"{"name":"a","annotations":{"readOnlyHint":"no"}}"#,
+            r#"{"name":"a","inputSchema":{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}}"#,
+            r#"{"name":"a","x":1.0}"#,
+            r#"{"name":"a","x":1e3}"#,
+            r#"{"name":"a","x":-0}"#,
+            r#"{"name":"a","x":01}"#,
+            r#"{"name":"a","x":-}"#,
+            r#"{"name":"a","x":9007199254740993}"#,
+            r#"{"name":"a","x":"\ud800"}"#,
+            r#"{"name":"a","x":"\x"}"#,
+            "{\"name\":\"a\",\"x\":\"\n\"}",
+            r#"{"name":"a",}"#,
+            r#"{"name":"a""#,
+            r#"{"name":"a" "b":1}"#,
+            r#"{"name":"a","x":[1,]}"#,
+            r#"{"name":"a","x":tru}"#,
+            r#"{"name" "a"}"#,
+        ] {
+            assert_eq!(scan(text), None, "{text}");
+        }
+        let nested = |depth: usize| {
+            format!(
+                r#"{{"name":"a","x":{}{}}}"#,
+                "[".repeat(depth),
+                "]".repeat(depth)
+            )
+        };
+        assert!(scan(&nested(63)).is_some() && scan(&nested(64)).is_none());
+        let wide = |values: usize| format!(r#"{{"name":"a","x":[0{}]}}"#, ",0".repeat(values - 4));
+        assert!(scan(&wide(50_000)).is_some() && scan(&wide(50_001)).is_none());
+        let long = |length: usize| format!(r#"{{"name":"{}"}}"#, "a".repeat(length - 11));
+        assert!(scan(&long(MAX_DEFINITION)).is_some());
+        assert!(scan(&long(MAX_DEFINITION + 1)).is_none());
+    }
+
+    #[test]
+    fn one_scanner_reads_many() {
+        let text = r#"[{"name":"b","a":[{"z":1,"y":2}]}, {"name":"a"}]"#;
+        let mut scanner = DefinitionScanner::new(text);
+        let first = scanner.read(1).unwrap();
+        assert_eq!(scanner.read(2), None);
+        let second = scanner.read(1 + first.raw.len() + 2).unwrap();
+        assert_eq!((first.name, second.name), ("b", "a"));
+        assert_eq!(Some(second), scan(second.raw));
+    }
+
+    /// Any JSON, small, spelled in ways that mean the same.
+    fn json() -> impl Strategy<Value = Value> {
+        let text = "[a-z\\\\\"/\u{1}\n\u{e9}\u{2028}\u{1f600} ]{0,6}";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-1_000_000_000_000_000i64..1_000_000_000_000_000).prop_map(Value::from),
+            (-10.0..10.0_f64).prop_map(Value::from),
+            text.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(("[a-e\u{e9}]{0,2}", inner), 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Writes members backwards, with `space` around everything, and what can be escaped escaped.
+    fn written(value: &Value, space: &str, escaped: bool) -> String {
+        let text = |text: &str| {
+            let plain = serde_json::to_string(text).unwrap();
+            match escaped {
+                true => plain.replace('/', "\\/").replace('\u{e9}', "\\u00E9"),
+                false => plain,
+            }
+        };
+        match value {
+            Value::String(string) => text(string),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| written(item, space, escaped));
+                let items: Vec<_> = items.collect();
+                format!(
+                    "[{space}{}{space}]",
+                    items.join(&format!("{space},{space}"))
+                )
+            }
+            Value::Object(members) => {
+                let member = |(name, value): (&String, &Value)| {
+                    let value = written(value, space, escaped);
+                    format!("\"{name}\"{space}:{space}{value}")
+                };
+                let members: Vec<_> = members.iter().rev().map(member).collect();
+                format!(
+                    "{{{space}{}{space}}}",
+                    members.join(&format!("{space},{space}"))
+                )
+            }
+            other => other.to_string(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_reads_what_the_reference_reads(
+            inner in json(),
+            name in "[a-z]{1,3}",
+            title in "[a-z/\u{e9}]{0,3}",
+            space in "[ \t\r\n]{0,2}",
+            escaped in any::<bool>(),
+        ) {
+            let tool = serde_json::json!({
+                "name": name, "title": title, "inputSchema": {"type": "object", "x": inner}, "_meta": [],
+            });
+            let text = written(&tool, &space, escaped);
+            let parsed = ToolDefinition::parse(&text).unwrap();
+            let canonical = parsed.canonical();
+            prop_assert_eq!(serde_json::from_str::<Value>(canonical).unwrap(),
+                serde_json::from_str::<Value>(&serde_json_canonicalizer::to_string(&tool).unwrap()).unwrap());
+            let plain = text.is_ascii() && !text.contains('.') && !text.contains("e-");
+            prop_assert!(scan(&text).is_some() || !plain, "{}", text);
+        }
+
+        #[test]
+        fn damage_reads_as_the_reference_reads_it(
+            inner in json(),
+            at in 0usize..200,
+            with in prop::sample::select(vec!["", "\"", "{", "}", "[", "]", ",", ":", "\\", "0", "a", "\u{1}"]),
+        ) {
+            let tool = serde_json::json!({"name": "a", "x": inner, "title": "t"});
+            let mut text = written(&tool, "", false);
+            if text.is_char_boundary(at) && text.is_char_boundary(at + 1) && at < text.len() {
+                text.replace_range(at..=at, with);
+            }
+            scan(&text);
+        }
+    }
+}

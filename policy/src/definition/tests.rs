@@ -81,6 +81,51 @@ fn the_digest_is_of_the_content_not_of_its_form() {
     }
 }
 
+/// The examples of RFC 8785 whose numbers are within what is read here.
+#[test]
+fn the_canonical_form_is_that_of_rfc_8785() {
+    let canonical = |x: &str| {
+        let tool = ToolDefinition::parse(&format!(r#"{{"x":{x},"name":"a"}}"#)).unwrap();
+        let text = tool.canonical().strip_prefix(r#"{"name":"a","x":"#);
+        text.and_then(|text| text.strip_suffix('}'))
+            .unwrap()
+            .to_owned()
+    };
+    // Section 3.2.2.
+    let text = r#""\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/""#;
+    assert_eq!(
+        canonical(text),
+        "\"\u{20ac}$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\""
+    );
+    assert_eq!(
+        canonical("[333333333.33333329, 4.50, 2e-3, 0.000000000000000000000000001]"),
+        "[333333333.3333333,4.5,0.002,1e-27]"
+    );
+    assert_eq!(canonical("[null, true, false]"), "[null,true,false]");
+    // Section 3.2.3.
+    let members = r#"{"\u20ac":1,"\r":2,"\ufb33":3,"1":4,"\ud83d\ude00":5,"\u0080":6,"\u00f6":7}"#;
+    assert_eq!(
+        canonical(members),
+        "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"\u{f6}\":7,\"\u{20ac}\":1,\"\u{1f600}\":5,\"\u{fb33}\":3}"
+    );
+    // Appendix B.
+    for (written, expected) in [
+        ("0.0", "0"),
+        ("-0.0", "0"),
+        ("5e-324", "5e-324"),
+        ("-5e-324", "-5e-324"),
+        ("9007199254740991", "9007199254740991"),
+        ("333333333.33333325", "333333333.33333325"),
+        ("333333333.3333332", "333333333.3333332"),
+        ("0.000001", "0.000001"),
+        ("9.999999999999997e-7", "9.999999999999997e-7"),
+        ("-0.0000033333333333333333", "-0.0000033333333333333333"),
+        ("1424953923781206.2", "1424953923781206.2"),
+    ] {
+        assert_eq!(canonical(written), expected);
+    }
+}
+
 #[test]
 fn what_has_two_readings_or_none_is_refused() {
     assert!(matches!(

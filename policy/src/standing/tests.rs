@@ -272,6 +272,38 @@ fn the_least_tier_and_the_freshness_hold() {
 }
 
 #[test]
+fn a_standing_changes_only_when_it_says_so() {
+    let mut case = Case::new();
+    let now = case.pki.now;
+    case.permissions = toml::from_str("network = \"none\"\nfilesystem = \"none\"\ncode_execution = \"none\"\ndata_access = \"read\"").unwrap();
+    assert_eq!(case.tool().standing_changes(now), None);
+    case.ceiling = Some(CeilingDecl {
+        min_tier: Some(Tier::Verified),
+        max_age: Some(DAY),
+        ..CeilingDecl::default()
+    });
+    case.assess(70, now + Duration::from_secs(1), false);
+    case.exception = Some(exception(now + DAY + DAY));
+    let tool = case.tool();
+    let said = |at| {
+        let standing = tool.standing(Some(&digest()), at);
+        standing.map(|standing| (standing.tier(), standing.exception().is_some()))
+    };
+    let mut at = now;
+    let mut changes = Vec::new();
+    while let Some(change) = tool.standing_changes(at) {
+        assert!(change > at);
+        let just_before = change - Duration::from_millis(1);
+        assert_eq!(said(at), said(just_before));
+        assert_ne!(said(just_before), said(change), "{change}");
+        changes.push(change);
+        at = change;
+    }
+    assert_eq!(changes.len(), 3, "made, too old, without the exception");
+    assert_eq!(said(at), said(at + DAY));
+}
+
+#[test]
 fn freshness_alone_wants_an_assessment() {
     let mut case = Case::new();
     case.permissions = toml::from_str("network = \"none\"\nfilesystem = \"none\"\ncode_execution = \"none\"\ndata_access = \"read\"").unwrap();
