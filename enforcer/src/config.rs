@@ -9,14 +9,15 @@ mod disclosures;
 mod errors;
 mod limits;
 mod mcp;
+mod place;
 mod raw;
+mod revocation;
 mod routes;
 mod section;
 mod units;
 mod upstream;
 
 use std::cell::RefCell;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -26,17 +27,21 @@ use std::time::Duration;
 use agentca_identity::crypto::sha256;
 use agentca_identity::name::{Environment, Name};
 use agentca_policy::{Catalogue, McpCatalogue, Stated};
-use http::Uri;
 
 pub(crate) use self::catalogue::pins_errors;
 pub use self::catalogue::pins_path;
 use self::catalogue::{CatalogueParts, CompiledCatalogue};
 pub use self::disclosures::{DisclosedValues, DisclosureOptions};
 pub use self::errors::{ConfigError, ConfigErrors};
-use self::errors::{Errors, blame, is_blamed, note};
+use self::errors::{Errors, blame, note};
 pub use self::limits::Limits;
 pub use self::mcp::{CommandLine, DenyAs, McpOptions};
-use self::raw::{AUTHORITY_EXAMPLE, FilePlace, RawConfig, RawUpstream};
+pub use self::place::HttpPlace;
+pub(crate) use self::place::mcp_place;
+use self::place::parse_place;
+use self::raw::{FilePlace, RawConfig, RawUpstream};
+pub use self::revocation::{AuthorityUrl, CrlSource, RevocationMode};
+use self::revocation::{check_crl, check_feed};
 use self::routes::{check_not_empty, check_routes, upstream_decls};
 pub use self::upstream::{
     ClientAuth, ClientFiles, CredentialKind, CredentialOptions, OAuthOptions, SecretSource,
@@ -221,52 +226,6 @@ impl Config {
     }
 }
 
-/// Where revocation is learnt from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RevocationMode {
-    /// The authority's status feed.
-    Feed {
-        /// The authority.
-        authority: AuthorityUrl,
-    },
-    /// Certificate revocation lists alone: weaker.
-    Crl {
-        /// One per shard.
-        sources: Vec<CrlSource>,
-        /// How often they are fetched again at least.
-        refresh: Duration,
-    },
-}
-
-/// Where a CRL is fetched from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CrlSource {
-    /// Plain HTTP.
-    Url(Uri),
-    /// A DER file.
-    File(PathBuf),
-}
-
-impl fmt::Display for CrlSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(uri) => write!(f, "{uri}"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-/// The authority's address: `https://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityUrl {
-    /// The whole URL.
-    pub uri: Uri,
-    /// Name or address to connect to, IPv6 without brackets.
-    pub host: String,
-    /// 443 unless given.
-    pub port: u16,
-}
-
 /// A server behind the enforcer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -287,21 +246,6 @@ pub enum Transport {
     Http(HttpPlace),
     /// A program that speaks MCP over its standard input and output.
     Command(CommandLine),
-}
-
-/// Where an upstream listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpPlace {
-    /// Name or address to connect to, IPv6 without brackets.
-    pub host: String,
-    /// 80 unless given.
-    pub port: u16,
-    /// `host:port` as it is sent in `Host`.
-    pub authority: String,
-    /// For MCP, where its endpoint is; else `/`.
-    pub path: String,
-    /// Set when it is reached over TLS.
-    pub tls: Option<TlsOptions>,
 }
 
 impl Upstream {
@@ -387,53 +331,6 @@ fn check(raw: RawConfig, place: &FilePlace<'_>, errors: &mut Errors) -> Option<C
     })
 }
 
-fn check_feed(
-    errors: &mut Errors,
-    authority: Option<&str>,
-    crl: Option<Vec<String>>,
-) -> Option<RevocationMode> {
-    if crl.is_some_and(|crl| !crl.is_empty()) {
-        let message = "is for `revocation = \"crl\"` only: remove it, or set that";
-        blame(errors, "crl", message);
-    }
-    let Some(authority) = authority else {
-        if !is_blamed(errors, "authority") {
-            let message =
-                format!("is missing: write it like `authority = \"{AUTHORITY_EXAMPLE}\"`");
-            blame(errors, "authority", message);
-        }
-        return None;
-    };
-    let authority = note(errors, "authority", parse_authority(authority))?;
-    Some(RevocationMode::Feed { authority })
-}
-
-fn check_crl(
-    errors: &mut Errors,
-    authority: Option<&str>,
-    crl: Option<Vec<String>>,
-    refresh: Duration,
-    base: &Path,
-) -> Option<RevocationMode> {
-    if authority.is_some() {
-        let message = "is not asked with `revocation = \"crl\"`: remove it";
-        blame(errors, "authority", message);
-    }
-    let crl = crl?;
-    if crl.is_empty() {
-        blame(errors, "crl", "is empty: list every shard's URL or file");
-    }
-    let sources: Vec<Option<CrlSource>> = (1..)
-        .zip(&crl)
-        .map(|(number, text): (u32, _)| {
-            let key = format!("crl[{number}]");
-            note(errors, &key, parse_crl_source(text, base))
-        })
-        .collect();
-    let sources = sources.into_iter().collect::<Option<_>>()?;
-    Some(RevocationMode::Crl { sources, refresh })
-}
-
 fn check_upstreams(errors: &mut Errors, raw: &[RawUpstream]) -> Option<Vec<Upstream>> {
     let mut names = std::collections::BTreeSet::new();
     let checked: Vec<Option<Upstream>> = raw
@@ -490,89 +387,6 @@ fn refuse_unverified(errors: &mut Errors, raw: &[RawUpstream], environment: Opti
 fn parse_address(text: &str, port: u16) -> Result<SocketAddr, String> {
     let wrong = |_| format!("`{text}` is not an address with a port, like 127.0.0.1:{port}");
     text.parse().map_err(wrong)
-}
-
-fn parse_authority(text: &str) -> Result<AuthorityUrl, String> {
-    let (uri, host, port) = parse_url(text, "https", 443)?;
-    Ok(AuthorityUrl { uri, host, port })
-}
-
-fn parse_crl_source(text: &str, base: &Path) -> Result<CrlSource, String> {
-    if text.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    if !text.contains("://") {
-        return Ok(CrlSource::File(base.join(text)));
-    }
-    let uri = Uri::from_str(text).map_err(|error| format!("`{text}`: {error}"))?;
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
-        return Err(format!(
-            "`{text}`: a CRL is fetched over plain http://, it is signed"
-        ));
-    }
-    Ok(CrlSource::Url(uri))
-}
-
-/// Where the URL of an MCP endpoint leads.
-pub(crate) fn mcp_place(text: &str, tls: Option<&TlsOptions>) -> Result<HttpPlace, String> {
-    parse_place(text, true, tls)
-}
-
-/// A URL of scheme, host and port, and for MCP a path.
-fn parse_place(text: &str, with_path: bool, tls: Option<&TlsOptions>) -> Result<HttpPlace, String> {
-    let (path, base) = match text.splitn(4, '/').nth(3).filter(|_| with_path) {
-        Some(path) if path.contains(['?', '#']) => {
-            return Err(format!("`{text}`: an MCP endpoint has no query"));
-        }
-        Some(path) => (
-            format!("/{path}"),
-            text.get(..text.len() - path.len()).unwrap_or(text),
-        ),
-        None => ("/".to_owned(), text),
-    };
-    let secured = base.starts_with("https:");
-    if !secured && tls.is_some() {
-        return Err(format!("`{text}`: with `[upstream.tls]` write https://"));
-    }
-    let (scheme, default_port) = if secured {
-        ("https", 443)
-    } else {
-        ("http", 80)
-    };
-    let (uri, host, port) = parse_url(base, scheme, default_port)?;
-    let authority = uri.authority().map(ToString::to_string);
-    Ok(HttpPlace {
-        host,
-        port,
-        authority: authority.unwrap_or_default(),
-        path,
-        tls: secured.then(|| tls.cloned().unwrap_or_default()),
-    })
-}
-
-/// A URL of scheme, host and port alone.
-fn parse_url(text: &str, scheme: &str, default_port: u16) -> Result<(Uri, String, u16), String> {
-    let form = || format!("`{text}`: write {scheme}://host:port and nothing after it");
-    let uri = Uri::from_str(text).map_err(|error| format!("`{text}`: {error}"))?;
-    let authority = uri.authority().ok_or_else(form)?;
-    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    if uri.scheme_str() != Some(scheme) || !bare || authority.as_str().contains('@') {
-        return Err(form());
-    }
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    let port = match authority.port() {
-        Some(port) => port.as_u16(),
-        None if authority.as_str().ends_with(':') => return Err(form()),
-        None => default_port,
-    };
-    if host.is_empty() || port == 0 {
-        return Err(form());
-    }
-    Ok((uri, host, port))
 }
 
 #[cfg(test)]

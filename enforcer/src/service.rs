@@ -1,5 +1,7 @@
 //! What is done with one request, from its head to its sealed answer.
 
+mod routed;
+
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,17 +9,14 @@ use std::time::Duration;
 
 use agentca_auditlog::log::Staged;
 use agentca_auditlog::sse::Event;
-use agentca_identity::crypto::sha256;
 use agentca_policy::Rule;
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::answer::{AnswerBody, OpenBody, Reply, Seal, SealError, is_bodyless, seal_open};
-use crate::body::{self, StreamedRequest, Upload};
+use crate::answer::{AnswerBody, OpenBody, Reply, Seal, SealError, seal_open};
+use crate::body::Upload;
 use crate::durable::Blocked;
-use crate::forward::{Answered, ForwardFailure, forward};
 use crate::gate::{Call, Protocol};
 use crate::head::{Asked, Head, HeadRules};
 use crate::head_scan::Shape;
@@ -25,11 +24,10 @@ use crate::live::Live;
 use crate::mcp::{EventBody, Expected, Passage, Seen, Source as Messages};
 use crate::ops::Measured;
 use crate::record::{Ended, Ledger, LedgerError, Outcome};
-use crate::road::{self, Cleared, Denial, Destination, Matched, Permit, authorise};
+use crate::road::{self, Cleared, Denial, authorise};
 use crate::session::Session;
 use crate::shares::Reserved;
-use crate::stream::{Source, StreamBody};
-use crate::upstream::{Link, Outbound, Target, UpstreamError};
+use crate::upstream::{Link, Target, UpstreamError};
 use crate::well_known::WellKnown;
 
 /// Answers every request of a connection.
@@ -212,158 +210,6 @@ impl Turn {
         }
     }
 
-    async fn call(&mut self, permit: Permit) -> Given {
-        self.ledger.on_permit(&permit);
-        let outbound = if self.body.as_ref().is_none_or(Body::is_end_stream) {
-            self.take_nothing()
-        } else {
-            Box::pin(self.take_body(&permit)).await
-        };
-        let outbound = match outbound {
-            Ok(outbound) => outbound,
-            Err(denial) => return self.deny(&denial).await,
-        };
-        if permit.call().risk.recorded_before_forwarding() {
-            let decided = self.ledger.decide()?;
-            self.session.worker.durability.wait(decided.index).await?;
-        }
-        let Destination::Http(target) = permit.target().clone() else {
-            let error = UpstreamError::Unusable("a route cannot lead to a program");
-            return self.upstream_failed(&error).await;
-        };
-        let request_id = self.ledger.request_id();
-        self.ledger.sent();
-        let own;
-        let timer = match &self.upload {
-            Some(upload) => upload.answer_timer(),
-            None => {
-                own = self.session.worker.timers.timer();
-                &own
-            }
-        };
-        let (session, live) = (&self.session, &self.live);
-        let pause = live.config().limits.upstream_timeout;
-        match forward(session, live, permit, outbound, request_id, (timer, pause)).await {
-            Ok(answered) => {
-                self.ledger.answered();
-                self.pass_on(answered, target).await
-            }
-            Err(ForwardFailure::Denied(denial, status_number)) => {
-                self.ledger.judged_at(status_number);
-                self.deny(&denial).await
-            }
-            Err(ForwardFailure::Upstream(error)) => self.upstream_failed(&error).await,
-        }
-    }
-
-    /// There is no body: a digest that was claimed must be that of nothing.
-    fn take_nothing(&mut self) -> Result<Outbound, Denial> {
-        if let Some(claim) = &self.asked.content_digest {
-            let digest = sha256(b"");
-            body::check_digest(Some(claim), &digest)?;
-            self.ledger.request_body(&digest);
-        }
-        Ok(Outbound::whole(Bytes::new()))
-    }
-
-    /// Everything the head decides was decided: now the body may be read.
-    async fn take_body(&mut self, permit: &Permit) -> Result<Outbound, Denial> {
-        let limits = &self.live.config().limits;
-        let claim = self.asked.content_digest.as_deref();
-        let timers = &self.session.worker.timers;
-        let timer = timers.after(limits.body_timeout);
-        // Of a GET or HEAD of unknown length the library sends no body: it would never be read, and
-        // its digest never checked.
-        let streams = !matches!(permit.head().method, Method::GET | Method::HEAD);
-        if streams
-            && matches!(permit.matched(), Matched::Route(route) if route.stream_request)
-            && let Some(body) = self.body.take()
-        {
-            let upload = Upload::new(timers.timer(), limits.upstream_timeout);
-            self.upload = Some(Rc::clone(&upload));
-            let (claim, pause) = (claim.map(str::to_owned), limits.body_timeout);
-            let session = Rc::clone(&self.session);
-            let streamed = StreamedRequest::new(body, claim, (timer, pause), upload, session);
-            return Ok(Outbound::Stream(Box::pin(streamed)));
-        }
-        let Some(body) = &mut self.body else {
-            return self.take_nothing();
-        };
-        body::refuse_length(permit.head().length, limits.request_max)?;
-        let mut room = self.session.reserve();
-        let held = (&mut room, limits.buffered_max);
-        let bytes = body::read_request(body, limits.request_max, &timer, held).await?;
-        self.room = Some(room);
-        let digest = sha256(&bytes);
-        body::check_digest(claim, &digest)?;
-        self.ledger.request_body(&digest);
-        Ok(Outbound::whole(bytes))
-    }
-
-    async fn pass_on(&mut self, answered: Answered, target: Arc<Target>) -> Given {
-        let Answered {
-            status,
-            headers,
-            mut body,
-            mut link,
-        } = answered;
-        if let Some(refused) = self.unverified() {
-            return match refused {
-                Unverified::Wrong(denial) => self.deny(&denial).await,
-                Unverified::NotYet(error) => self.upstream_failed(&error).await,
-            };
-        }
-        let limits = &self.live.config().limits;
-        let bodyless = is_bodyless(&self.asked.method, status);
-        let known = body
-            .size_hint()
-            .exact()
-            .and_then(|length| usize::try_from(length).ok());
-        // One for which there is no room goes on as a stream.
-        let mut room = self.session.reserve();
-        let short = bodyless
-            || known.is_some_and(|length| {
-                length <= limits.buffer_max && room.grow(length, limits.buffered_max)
-            });
-        let upstream_limits = self.live.upstream_limits();
-        let pool = &self.session.worker.pool;
-        if !short {
-            let pool = Rc::clone(pool);
-            let source = Source {
-                link,
-                body,
-                pool,
-                target,
-                limits: upstream_limits,
-            };
-            return Box::pin(self.stream(source, status, headers)).await;
-        }
-        let timer = self.session.worker.timers.timer();
-        let timeout = limits.upstream_timeout;
-        match body::read_answer(&mut link, &mut body, limits.buffer_max, (&timer, timeout)).await {
-            Ok(bytes) => {
-                self.ledger.answered();
-                pool.put_back(&target, link, &upstream_limits);
-                let reply = Reply::new(&self.asked.method, status, headers, bytes).within(room);
-                self.give(reply, Told::Answered).await
-            }
-            Err(error) => self.upstream_failed(&error).await,
-        }
-    }
-
-    /// Whether the request claims a digest that its streamed body did not prove: the signature of an
-    /// upstream's answer would vouch for it.
-    fn unverified(&self) -> Option<Unverified> {
-        let upload = self.upload.as_ref()?;
-        self.asked.content_digest.as_ref()?;
-        if let Some(denial) = upload.fault() {
-            return Some(Unverified::Wrong(denial));
-        }
-        (!upload.ended()).then_some(Unverified::NotYet(UpstreamError::Unusable(
-            "the answer came before the body whose digest the request tells",
-        )))
-    }
-
     pub(crate) async fn upstream_failed(&mut self, error: &UpstreamError) -> Given {
         // By the cut itself: the ledger's drop says why.
         if self.session.is_cut() {
@@ -440,20 +286,6 @@ impl Turn {
         let call = self.call.take().ok_or(Abandoned::Answered)?;
         let response = reply.seal_closed(&self.seal(staged), &digest, call)?;
         Ok((response, staged.index))
-    }
-
-    /// Lets the head go once the decision is durable; the outcome follows the stream.
-    async fn stream(&mut self, source: Source, status: StatusCode, headers: HeaderMap) -> Given {
-        let staged = self.ledger.decide()?;
-        self.ledger.streams(status.as_u16());
-        let call = self.call.take().ok_or(Abandoned::Answered)?;
-        let pause = self.live.config().limits.upstream_timeout;
-        let timer = self.session.worker.timers.after(pause);
-        let measured = self.ledger.measured();
-        let ledger = self.ledger.hand_over();
-        let body = StreamBody::new(source, timer, pause, ledger, (call, self.session.running()));
-        let body = OpenBody::Bytes(Box::new(body));
-        self.open((staged, measured), (status, headers), body).await
     }
 
     /// Lets the head of a stream go once its decision is durable.
@@ -534,14 +366,6 @@ impl Turn {
         self.session.traffic.protocol() == Protocol::Http1
             && (unread || self.session.traffic.closes())
     }
-}
-
-/// Why an answer to a streamed request is not passed on.
-enum Unverified {
-    /// The body is not what the request said.
-    Wrong(Denial),
-    /// Not all of it came.
-    NotYet(UpstreamError),
 }
 
 /// What an answer tells.
