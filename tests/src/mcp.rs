@@ -3,6 +3,7 @@
 
 mod clients;
 mod messages;
+mod scripted;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub use self::messages::{
     MEDIA, META, Session, answer_in, call, headers, initialize, listed, listed_at, post, post_at,
     request, text, tool_call,
 };
+pub use self::scripted::{Scene, Scripted, definition};
 
 /// The revision without sessions.
 pub const STATELESS: &str = "2026-07-28";
@@ -198,7 +200,11 @@ impl Call {
 
 /// An MCP upstream for an enforcer's configuration.
 pub fn upstream(name: &str, server: &Server, settings: &str) -> String {
-    let url = server.url();
+    upstream_at(name, &server.url(), settings)
+}
+
+/// The same by its URL.
+pub fn upstream_at(name: &str, url: &str, settings: &str) -> String {
     format!("\n[[upstream]]\nname = \"{name}\"\nkind = \"mcp\"\nurl = \"{url}\"\n{settings}\n")
 }
 

@@ -308,9 +308,9 @@ impl Turn {
             ));
         }
         let most = self.live.config().limits.message_max;
-        let media = media_type(&arrived.headers);
+        let media = Media::of(&arrived.headers);
         let succeeds = arrived.status.is_success();
-        if succeeds && media.as_deref() == Some(EVENT_STREAM) {
+        if succeeds && media == Media::Events {
             let reader = EventReader::new(most);
             let source = Source::Http(Box::new(HttpEvents {
                 link,
@@ -327,14 +327,16 @@ impl Turn {
         // What was read to its end can serve another call.
         self.put_back(target, link);
         let awaited = succeeds && exchange.expected.id.is_some();
-        let (bytes, told) = if media.as_deref() == Some(JSON) && !bytes.is_empty() {
-            told(bytes, exchange)?
+        arrived.answer = if media == Media::Json && !bytes.is_empty() {
+            let (bytes, told) = told(bytes, exchange)?;
+            Answer::of(bytes, told, room)
         } else if awaited {
             return Err(UpstreamError::Unusable("the server's answer is no JSON"));
         } else {
-            (bytes, ServerMessage::none())
+            // Of what is no message only the status goes on.
+            arrived.headers.remove(header::CONTENT_TYPE);
+            Answer::nothing(room)
         };
-        arrived.answer = Answer::of(bytes, told, room);
         Ok(())
     }
 
@@ -490,10 +492,35 @@ fn is_response(data: &str) -> bool {
     Members::of(data).is_some_and(|members| members.raw("method").is_none())
 }
 
-fn media_type(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let media = text.split(';').next().unwrap_or_default();
-    Some(media.trim().to_ascii_lowercase())
+/// What an answer says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Media {
+    Json,
+    Events,
+    /// Neither, or in letters that are not read here.
+    Other,
+}
+
+impl Media {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Self::Other;
+        };
+        let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let in_utf_8 = parts.all(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let value = value.trim().trim_matches('"');
+            !name.trim().eq_ignore_ascii_case("charset") || value.eq_ignore_ascii_case("utf-8")
+        });
+        match media {
+            _ if !in_utf_8 => Self::Other,
+            json if json.eq_ignore_ascii_case(JSON) => Self::Json,
+            events if events.eq_ignore_ascii_case(EVENT_STREAM) => Self::Events,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The longest that nothing may happen on a stream that answers no call.

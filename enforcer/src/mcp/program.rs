@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::events::Messages;
 use super::rpc::{Kind, Message};
+use super::session::fresh_id;
 use crate::road::StillValid;
 use crate::status::Watch;
 use crate::stdio::{Exchange, Process, ProcessKey, Room, RpcRequest, Stdio, StdioError, Tie};
@@ -64,7 +65,7 @@ pub(super) async fn reach(
     begins: bool,
     watch: &Watch,
 ) -> Result<Reached, ProgramError> {
-    let fresh: Option<Arc<str>> = begins.then(|| Arc::from(hex(&speaker.fresh)));
+    let fresh: Option<Arc<str>> = begins.then(|| Arc::from(fresh_id(&speaker.fresh)));
     let key = key(speaker.agent, fresh.as_deref().or(speaker.session));
     let process = match stdio.running(&key) {
         Some(process) => process,
@@ -132,10 +133,6 @@ fn key(agent: &str, session: Option<&str>) -> ProcessKey {
         agent: agent.into(),
         session: session.map(Arc::from),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 type Next<S> = Pin<Box<dyn Future<Output = (S, Option<Result<Bytes, StdioError>>)>>>;

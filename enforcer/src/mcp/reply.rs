@@ -110,7 +110,6 @@ impl Expected {
             Shape::Result { id, .. } | Shape::Error { id: Some(id), .. } if !self.awaits(id) => {
                 Err(ANOTHERS)
             }
-            Shape::Error { id: None, .. } if self.id.is_none() => Err(ANOTHERS),
             Shape::Result { result, .. } => self.result(&message, result),
             Shape::Error { .. } => Ok(answer(None, true)),
         }
@@ -153,17 +152,7 @@ impl Expected {
                 let Filtered(changed) = filter.apply(text, &members)?;
                 Ok(answer(changed, false))
             }
-            Answer::Resumed(filters) => {
-                // Of which request it is the answer nobody knows any more: whatever list it is.
-                let Some(filter) = filters
-                    .iter()
-                    .find(|filter| members.raw(filter.member).is_some())
-                else {
-                    return Ok(answer(None, false));
-                };
-                let Filtered(changed) = filter.apply(text, &members)?;
-                Ok(answer(changed, false))
-            }
+            Answer::Resumed(filters) => Ok(answer(resumed(filters, text)?, false)),
             Answer::Initialize => {
                 let version = members.text("protocolVersion");
                 let revision = version.as_deref().and_then(Revision::parse);
@@ -178,6 +167,21 @@ impl Expected {
             Answer::Discover => discover(message, &members),
         }
     }
+}
+
+/// Of which request it is the answer nobody knows any more: every list in it is filtered.
+fn resumed(filters: &[Filter], text: &str) -> Result<Option<String>, &'static str> {
+    let mut changed: Option<String> = None;
+    for filter in filters {
+        let text = changed.as_deref().unwrap_or(text);
+        let members = Members::of(text).and_then(|message| message.members("result"));
+        let members = members.ok_or("the server's result cannot be read")?;
+        if members.raw(filter.member).is_some() {
+            let Filtered(filtered) = filter.apply(text, &members)?;
+            changed = filtered.or(changed);
+        }
+    }
+    Ok(changed)
 }
 
 /// A result that asks for more input: its state is the agent's alone.

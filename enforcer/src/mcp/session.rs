@@ -75,6 +75,11 @@ impl Sessions {
     }
 }
 
+/// An id for a session that begins here.
+pub(super) fn fresh_id(random: &[u8]) -> String {
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// None of the parts but the last can hold a line end.
 fn bound(holder: Holder<'_>, revision: Revision, id: &str) -> String {
     let Holder {

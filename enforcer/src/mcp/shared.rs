@@ -23,7 +23,7 @@ use super::lists::renamed;
 use super::reply::{Answer, Expected};
 use super::revision::{self, NAME, Revision, SESSION_ID};
 use super::rpc::{Kind, Message};
-use super::session::Opened;
+use super::session::{Opened, fresh_id};
 use super::turn::{Conversation, name_of};
 use crate::answer::Reply;
 use crate::config::DenyAs;
@@ -254,13 +254,7 @@ impl Turn {
 
     /// `initialize`: the session is the agent's alone, and stands for nothing yet.
     async fn shared_session(&mut self, message: &Message, version: Revision) -> Given {
-        let id: String = self
-            .session
-            .worker
-            .random()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = fresh_id(&self.session.worker.random());
         let agent = self.session.peer.uri().to_string();
         let sealed = self
             .live

@@ -84,7 +84,7 @@ pub(super) struct Opened {
 /// Why a message of the process belongs nowhere.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
-    #[error("a message of it cannot be read: {0}")]
+    #[error(transparent)]
     Malformed(#[from] jsonrpc::Fault),
     #[error(transparent)]
     Meta(#[from] NoMeta),

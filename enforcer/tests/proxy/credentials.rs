@@ -256,6 +256,34 @@ async fn tokens_are_asked_for_as_the_standard_says() {
 }
 
 #[tokio::test]
+async fn a_token_endpoint_over_tls_is_verified_before_it_hears_the_secret() {
+    let dir = TempDir::new().unwrap();
+    let secret = secret_file(&dir, "secret", "s");
+    let (upstream, endpoint) = (TlsUpstream::start().await, TlsUpstream::start().await);
+    let other = TlsUpstream::start().await;
+    let table = |ca: String| {
+        format!(
+            "[upstream.credentials.oauth]\ntoken_url = \"https://localhost:{}/token\"\n\
+             client_id = \"edge 1\"\nclient_secret_from = {secret}\n{ca}",
+            endpoint.address.port()
+        )
+    };
+    // Another's CA, and those of the system.
+    for ca in [format!("ca = {:?}\n", other.ca()), String::new()] {
+        let mut fixture = Fixture::with(&upstream.trusted(&table(ca))).await;
+        let agent = fixture.agent(&Wish::default());
+        assert_eq!(call(&fixture, &agent).await.status, 502);
+    }
+    assert!(endpoint.seen().is_empty() && upstream.seen().is_empty());
+    let ca = format!("ca = {:?}\n", endpoint.ca());
+    let mut fixture = Fixture::with(&upstream.trusted(&table(ca))).await;
+    let agent = fixture.agent(&Wish::default());
+    until(&fixture, &agent, |answer| answer.status == 200).await;
+    assert_eq!(last(&upstream, "authorization"), "Bearer t-tls");
+    assert_eq!(last(&endpoint, "authorization"), "Basic ZWRnZSsxOnM=");
+}
+
+#[tokio::test]
 async fn tokens_are_renewed_ahead_of_time() {
     let (upstream, dir) = (TlsUpstream::start().await, TempDir::new().unwrap());
     let secret = secret_file(&dir, "secret", "s");

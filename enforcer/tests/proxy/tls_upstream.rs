@@ -39,6 +39,9 @@ pub(crate) struct TlsUpstream {
     pin: String,
 }
 
+/// What it answers to whoever wants a token.
+const TOKEN: &[u8] = br#"{"access_token":"t-tls","token_type":"Bearer","expires_in":3600}"#;
+
 /// Whom it lets in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Clients {
@@ -113,9 +116,13 @@ impl TlsUpstream {
                     let service = service_fn(move |request: Request<Incoming>| {
                         let status = status.load(Ordering::Relaxed);
                         seen.lock().unwrap().push(request.headers().clone());
-                        let long = request.uri().path() == "/secure/long";
-                        let body = vec![b's'; if long { 3 << 20 } else { 2 }];
+                        let body = match request.uri().path() {
+                            "/secure/long" => vec![b's'; 3 << 20],
+                            "/token" => TOKEN.to_vec(),
+                            _ => vec![b's'; 2],
+                        };
                         let answer = Response::builder().status(status);
+                        let answer = answer.header("content-type", "application/json");
                         let answer = answer.body(Full::new(Bytes::from(body))).unwrap();
                         async move { Ok::<_, Infallible>(answer) }
                     });

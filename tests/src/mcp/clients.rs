@@ -1,6 +1,7 @@
 //! What other people wrote to speak MCP with, as `tests/run` installs it: SDK clients, the conformance suite, the
 //! sample server.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -48,20 +49,25 @@ pub fn conformance(lab: &Lab, url: &str, revision: &str) -> Conformance {
         let folder = folder.expect("a folder").path();
         let text = std::fs::read_to_string(folder.join("checks.json")).expect("checks");
         let checks: Value = serde_json::from_str(&text).expect("JSON");
-        let name = folder
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        scenarios.push((name, checks.as_array().expect("checks").clone()));
+        let name = folder.file_name().expect("a name").to_string_lossy();
+        // `server-`, the scenario, and when it ran: `-2026-11-21T22-20-40-381Z`.
+        let scenario = name.strip_prefix("server-").expect("a server's scenario");
+        let scenario = scenario.rsplitn(7, '-').last().expect("a name");
+        let checks = checks.as_array().expect("checks").clone();
+        scenarios.push((scenario.to_owned(), checks));
     }
-    Conformance { said, scenarios }
+    Conformance {
+        said,
+        revision: revision.to_owned(),
+        scenarios,
+    }
 }
 
 /// What the suite found out.
 pub struct Conformance {
     /// What it printed and how it ended: well, unless something failed that is not expected to.
     pub said: Said,
+    revision: String,
     scenarios: Vec<(String, Vec<Value>)>,
 }
 
@@ -75,21 +81,43 @@ impl Conformance {
         passed.count()
     }
 
-    /// Everything that went wrong, outside the scenarios whose name begins with `but`.
-    pub fn failures_but(&self, but: &str) -> Vec<String> {
-        let but = format!("server-{but}");
-        let mut failures = Vec::new();
+    /// What went wrong and is not on the reviewed list, and what is on it and went well.
+    pub fn surprises(&self) -> Vec<String> {
+        let reviewed = unscored_failures(&self.revision);
+        let mut surprises = Vec::new();
+        let mut failed = BTreeSet::new();
         for (scenario, checks) in &self.scenarios {
-            let failed = checks.iter().filter(|check| check["status"] == "FAILURE");
-            if !scenario.starts_with(&but) {
-                failures.extend(failed.map(|check| {
-                    format!("{scenario}: {}: {}", check["id"], check["errorMessage"])
-                }));
+            let wrong = checks.iter().filter(|check| check["status"] == "FAILURE");
+            for check in wrong {
+                failed.insert(scenario.clone());
+                if !reviewed.contains(scenario) {
+                    let (id, why) = (&check["id"], &check["errorMessage"]);
+                    surprises.push(format!("{scenario}: {id}: {why}"));
+                }
             }
         }
-        failures
+        let well = reviewed.difference(&failed);
+        surprises.extend(
+            well.map(|scenario| format!("{scenario} did not fail: take it out of {UNSCORED}")),
+        );
+        surprises
     }
 }
+
+/// The scenarios of a revision that may fail because nothing requires them, each with its reason in the file.
+fn unscored_failures(revision: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(tests().join(UNSCORED)).expect("the reviewed list");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let entries = lines.filter_map(|line| {
+        let (name, reason) = line.split_once(": ").expect("a reason");
+        assert!(!reason.trim().is_empty(), "no reason: {line}");
+        let (of, scenario) = name.split_once(' ').expect("a revision");
+        (of == revision).then(|| scenario.to_owned())
+    });
+    entries.collect()
+}
+
+const UNSCORED: &str = "mcp/unscored-failures.txt";
 
 /// The command line of `server-everything` over standard input and output.
 pub fn everything_program() -> Vec<String> {

@@ -122,6 +122,7 @@ pub struct Session<'a> {
     enforcer: &'a Enforcer,
     agent: &'a Path,
     upstream: &'a str,
+    revision: &'a str,
     /// Its id, when the server gave one.
     pub id: Option<String>,
 }
@@ -129,13 +130,24 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Shakes hands.
     pub fn open(enforcer: &'a Enforcer, agent: &'a Path, upstream: &'a str) -> Self {
+        Self::open_in(enforcer, agent, upstream, SESSIONS)
+    }
+
+    /// Shakes hands in a revision.
+    pub fn open_in(
+        enforcer: &'a Enforcer,
+        agent: &'a Path,
+        upstream: &'a str,
+        revision: &'a str,
+    ) -> Self {
         let mut session = Self {
             enforcer,
             agent,
             upstream,
+            revision,
             id: None,
         };
-        let opened = session.post(&initialize());
+        let opened = session.post(&initialize().replace(SESSIONS, revision));
         assert_eq!(opened.status, 200, "{opened:?}");
         session.id = opened.header("mcp-session-id").map(str::to_owned);
         let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -176,7 +188,7 @@ impl<'a> Session<'a> {
         ];
         if let Some(id) = &self.id {
             headers.push(format!("Mcp-Session-Id: {id}"));
-            headers.push(format!("MCP-Protocol-Version: {SESSIONS}"));
+            headers.push(format!("MCP-Protocol-Version: {}", self.revision));
         }
         headers
     }

@@ -81,9 +81,21 @@ fn a_program_that_crashes_is_started_again() {
         });
     };
     echo();
-    let crashed = mcp::call(&enforcer, &agent, "bank", "run_report", r#"{"query":"q"}"#);
-    assert!(!mcp::text(&crashed).contains("report on"), "{crashed}");
+    let body = mcp::tool_call(7, "run_report", r#"{"query":"q"}"#);
+    let headers = mcp::headers("tools/call", Some("run_report"));
+    let crashed = mcp::post(&enforcer, &agent, "bank", &headers, body.as_bytes());
+    crashed.must_be_signed();
+    assert_eq!(crashed.status, 502, "{crashed:?}");
+    let answer = mcp::answer_in(&crashed.body, 7);
+    assert_eq!(answer["error"]["data"]["rule"], "upstream", "{crashed:?}");
+    let records = log::records(&enforcer.log());
+    let record = &records[usize::try_from(crashed.record()).unwrap()];
+    assert_eq!(record["result"]["ended"], "upstream-failed", "{record}");
+    let printed = || enforcer.program.printed();
+    let started = || printed().matches("process started").count();
+    let before = started();
     echo();
+    assert!(started() > before, "another process: {}", printed());
 }
 
 #[test]
