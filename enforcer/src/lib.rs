@@ -59,7 +59,7 @@ mod well_known;
 mod witness;
 mod worker;
 
-pub use mcp::message_method;
+pub use mcp::{Asked, ServerReader, message_method};
 
 #[cfg(test)]
 mod testing;

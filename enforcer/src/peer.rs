@@ -152,7 +152,6 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    #[cfg(test)]
     pub(crate) fn new(
         scopes: ScopeSet,
         trust: TrustLevel,

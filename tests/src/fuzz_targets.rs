@@ -4,6 +4,8 @@
 //! A target panics when a reader breaks its promise: it reads one form of everything, so whatever
 //! it accepts is, byte for byte, what the writer would have written.
 
+mod servers;
+
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -27,11 +29,13 @@ use agentca_policy::json::{self, JsonError, JsonLimits, check};
 use agentca_policy::{Admitted, DefinitionScanner, NormalPath, PinsFile, ToolDefinition};
 use serde_json::Value;
 
+pub use self::servers::{lines, pages, reply};
+
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus and of its entry for cargo-fuzz.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("batch", batch),
     ("catalogue", catalogue),
     ("certificate", certificate),
@@ -41,10 +45,13 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("enforcer_config", enforcer_config),
     ("heartbeat", heartbeat),
     ("json", json),
+    ("lines", lines),
+    ("pages", pages),
     ("path", path),
     ("proof", proof),
     ("receipt", receipt),
     ("record", record),
+    ("reply", reply),
     ("rpc", rpc),
     ("snapshot", snapshot),
     ("sse", sse),

@@ -110,6 +110,21 @@ fn rpc_corpus() {
 }
 
 #[test]
+fn lines_corpus() {
+    check("lines");
+}
+
+#[test]
+fn pages_corpus() {
+    check("pages");
+}
+
+#[test]
+fn reply_corpus() {
+    check("reply");
+}
+
+#[test]
 fn csr_corpus() {
     check("csr");
 }

@@ -62,7 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mcp::edit::Edits;
+    use crate::jsonrpc::Edits;
 
     #[test]
     fn what_is_out_of_order_changes_nothing() {

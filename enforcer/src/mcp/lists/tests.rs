@@ -60,7 +60,8 @@ fn server() -> Arc<McpServer> {
     };
     let exception = ExceptionDecl {
         upstream: "bank".to_owned(),
-        tool: "e".to_owned(),
+        tool: Some("e".to_owned()),
+        route: None,
         owner: "alice".to_owned(),
         justification: "needed".to_owned(),
         compensating_control: "watched".to_owned(),
