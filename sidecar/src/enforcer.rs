@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Empty, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use crate::events::{Events, StreamCheck};
-use crate::holder::Holder;
+use crate::holder::{Held, Holder};
 use crate::link::{Body, BoxError, Link, LinkError, Peer};
 use crate::outcome;
 use crate::signers::{self, Signers};
@@ -123,6 +123,30 @@ impl Enforcer {
         }
         self.learn_signers("").await?;
         Ok(())
+    }
+
+    /// Takes each newer credential into use when the enforcer lets it in, for ever.
+    pub(crate) async fn take_over(&self) {
+        loop {
+            let next = self.holder.next().await;
+            if self.lets_in(&next).await {
+                self.holder.take_over(&next);
+            } else {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Whether a credential opens the enforcer: nothing but which one is shown to it depends on the answer.
+    async fn lets_in(&self, held: &Arc<Held>) -> bool {
+        let asked = async {
+            let mut link = Link::dial(&self.url.place, Arc::clone(held)).await.ok()?;
+            let (_, request) = self.request(well_known(signers::PATH)).ok()?;
+            let answer = link.send(&self.url.place, request).await.ok()?;
+            Some(answer.status() == StatusCode::OK)
+        };
+        let answered = tokio::time::timeout(self.limits.answer, asked).await;
+        matches!(answered, Ok(Some(true)))
     }
 
     /// Asks, and verifies the answer as far as it is there.
@@ -423,5 +447,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const PROGRAM: &str = concat!("agentca-sidecar/", env!("CARGO_PKG_VERSION"));
 /// What the enforcer says by itself may have as many bytes, however short messages have to be.
 const OWN_DOCUMENTS: usize = 64 << 10;
+/// Between two looks whether the enforcer knows a new certificate.
+const PAUSE: Duration = Duration::from_millis(250);
 /// Connections kept without a request.
 const MOST_IDLE: usize = 16;

@@ -1,11 +1,15 @@
 //! The credential in use: read at the start, and again whenever its files change.
+//!
+//! An enforcer learns of a new certificate from the authority, which may take a while when one of them was
+//! away. Until it lets the new one in, the one before stays in use as long as it is valid.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use agentca_identity::time::Timestamp;
+use tokio::sync::Notify;
 
 use crate::credentials::{CERTIFICATE, Credential, CredentialError, KEY};
 use crate::tls::{self, Dialler};
@@ -23,7 +27,18 @@ pub(crate) struct Held {
 pub(crate) struct Holder {
     folder: PathBuf,
     place: Place,
-    current: Mutex<(Stamp, Arc<Held>)>,
+    state: Mutex<State>,
+    /// Told when there is a newer credential that the enforcer may not know yet.
+    newer: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Of the files as they were read last.
+    stamp: Stamp,
+    used: Arc<Held>,
+    /// Read, and not in use yet.
+    next: Option<Arc<Held>>,
 }
 
 /// When the two files that change were written.
@@ -41,52 +56,85 @@ pub(crate) enum HolderError {
 impl Holder {
     /// Reads `folder`, to be shown to the enforcer at `place`.
     pub(crate) fn open(folder: &Path, place: &Place) -> Result<Self, HolderError> {
-        let read = read(folder, place, Credential::load)?;
-        read.1.credential.check_time(Timestamp::now())?;
+        let (stamp, used) = read(folder, place, Credential::load)?;
+        used.credential.check_time(Timestamp::now())?;
         Ok(Self {
             folder: folder.to_owned(),
             place: place.clone(),
-            current: Mutex::new(read),
+            state: Mutex::new(State {
+                stamp,
+                used,
+                next: None,
+            }),
+            newer: Notify::new(),
         })
     }
 
-    /// The newest one.
-    pub(crate) fn current(&self) -> Arc<Held> {
-        let current = self.current.lock();
-        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner).1)
+    /// The newest one, whether or not it is in use.
+    pub(crate) fn newest(&self) -> Arc<Held> {
+        let state = self.state();
+        Arc::clone(state.next.as_ref().unwrap_or(&state.used))
     }
 
     /// Reads the files again when they changed; says whether they did.
     pub(crate) fn refresh(&self) -> Result<bool, HolderError> {
-        let known = self
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
-        if stamp(&self.folder) == known {
+        if stamp(&self.folder) == self.state().stamp {
             return Ok(false);
         }
-        let read = read(&self.folder, &self.place, Credential::load_now)?;
-        let ends = read.1.credential.certificate.not_after();
-        tracing::info!(until = %ends.rfc3339(), "took over the certificate in the folder");
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        let (stamp, held) = read(&self.folder, &self.place, Credential::load_now)?;
+        let ends = held.credential.certificate.not_after();
+        tracing::info!(until = %ends.rfc3339(), "found another certificate in the folder");
+        let mut state = self.state();
+        state.stamp = stamp;
+        state.next = Some(held);
+        drop(state);
+        self.newer.notify_one();
         Ok(true)
     }
 
-    /// The newest credential, unless it has ended and no newer one lies in the folder.
+    /// The credential to show to the enforcer: the one in use, or once it has ended the newest.
     pub(crate) fn usable(&self) -> Result<Arc<Held>, HolderError> {
-        let held = self.current();
         let now = Timestamp::now();
-        if held.credential.check_time(now).is_ok() {
-            return Ok(held);
+        let used = Arc::clone(&self.state().used);
+        if used.credential.check_time(now).is_ok() {
+            return Ok(used);
         }
         self.refresh()?;
-        let held = self.current();
-        held.credential.check_time(now)?;
-        Ok(held)
+        let newest = self.newest();
+        newest.credential.check_time(now)?;
+        self.take_over(&newest);
+        Ok(newest)
     }
 
-    /// Takes over what somebody else puts into the folder, for ever.
+    /// Waits for a credential that is not in use yet.
+    pub(crate) async fn next(&self) -> Arc<Held> {
+        loop {
+            if let Some(next) = self.state().next.clone() {
+                return next;
+            }
+            self.newer.notified().await;
+        }
+    }
+
+    /// From now on this one is in use, unless there is another by now.
+    pub(crate) fn take_over(&self, held: &Arc<Held>) {
+        let mut state = self.state();
+        if state
+            .next
+            .as_ref()
+            .is_some_and(|next| Arc::ptr_eq(next, held))
+        {
+            state.used = Arc::clone(held);
+            state.next = None;
+            tracing::info!("took over the certificate in the folder");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks for what somebody else puts into the folder, for ever.
     pub(crate) async fn watch(&self) {
         let mut failures: u32 = 0;
         loop {
@@ -97,7 +145,7 @@ impl Holder {
                     failures = failures.saturating_add(1);
                     // The first time somebody may be in the middle of replacing them; then it is said once.
                     if failures == 2 {
-                        tracing::warn!(%error, "the certificate in the folder was not taken over");
+                        tracing::warn!(%error, "the certificate in the folder cannot be used");
                     }
                 }
             }

@@ -42,13 +42,13 @@ pub(crate) enum RenewError {
 pub(crate) async fn keep(holder: &Holder, url: &AuthorityUrl) {
     let mut failures: u32 = 0;
     loop {
-        let due = due(&holder.current().credential, crypto::random());
+        let due = due(&holder.newest().credential, crypto::random());
         until(holder, due).await;
         // Meanwhile somebody else may have put another one there.
-        if self::due(&holder.current().credential, [0; 2]) > Timestamp::now() {
+        if self::due(&holder.newest().credential, [0; 2]) > Timestamp::now() {
             continue;
         }
-        let ends = holder.current().credential.certificate.not_after();
+        let ends = holder.newest().credential.certificate.not_after();
         match renew(holder, url).await {
             Ok(()) => {
                 failures = 0;
@@ -69,7 +69,7 @@ pub(crate) async fn keep(holder: &Holder, url: &AuthorityUrl) {
 /// Renews now.
 pub(crate) async fn renew(holder: &Holder, url: &AuthorityUrl) -> Result<(), RenewError> {
     holder.refresh()?;
-    let held = holder.current();
+    let held = holder.newest();
     let old = &held.credential;
     let unmade = |e: CryptoError| RenewError::Key(e.to_string());
     let key = PrivateKey::generate(old.key.kind()).map_err(unmade)?;
@@ -80,7 +80,7 @@ pub(crate) async fn renew(holder: &Holder, url: &AuthorityUrl) -> Result<(), Ren
     replace(&old.folder, KEY, key.to_pem().as_bytes(), 0o600)?;
     replace(&old.folder, CERTIFICATE, certificates.as_bytes(), 0o644)?;
     holder.refresh()?;
-    let ends = holder.current().credential.certificate.not_after();
+    let ends = holder.newest().credential.certificate.not_after();
     tracing::info!(until = %ends.rfc3339(), "renewed the certificate");
     Ok(())
 }
@@ -132,10 +132,10 @@ fn replace(folder: &Path, name: &str, contents: &[u8], mode: u32) -> Result<(), 
 
 /// Sleeps in short steps: the clock may be set, a machine may have been suspended, the files replaced.
 async fn until(holder: &Holder, due: Timestamp) {
-    let before = holder.current().credential.certificate.serial();
+    let before = holder.newest().credential.certificate.serial();
     loop {
         let left = due.saturating_since(Timestamp::now());
-        if left.is_zero() || holder.current().credential.certificate.serial() != before {
+        if left.is_zero() || holder.newest().credential.certificate.serial() != before {
             return;
         }
         tokio::time::sleep(left.min(STEP)).await;

@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: CheckArguments) -> Result<(), Failure> {
     let CheckArguments { url, credentials } = arguments;
     let say = |text: String| writeln!(std::io::stdout(), "{text}").map_err(Failure::from);
     let holder = Holder::open(&credentials, &url.place)?;
-    let held = holder.current();
+    let held = holder.newest();
     let certificate = &held.credential.certificate;
     let id = certificate.id().map(|id| id.to_string());
     let (id, ends) = (id.unwrap_or_default(), certificate.not_after());

@@ -92,6 +92,8 @@ pub(super) async fn run(arguments: ConnectArguments) -> Result<(), Failure> {
     let enforcer = arguments.enforcer.enforcer(arguments.url)?;
     let watched = Arc::clone(&enforcer);
     tokio::spawn(async move { watched.holder.watch().await });
+    let taking = Arc::clone(&enforcer);
+    tokio::spawn(async move { taking.take_over().await });
     if !arguments.no_renew {
         let renewed = Arc::clone(&enforcer);
         let authority = arguments.authority;
