@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use self::files::Files;
 pub(crate) use self::files::{erase, find};
-use crate::config::{Config, DisclosureOptions};
+use crate::config::{Config, DisclosedValues, DisclosureOptions};
 
 /// How many were kept, and how many were not.
 #[derive(Debug, Default)]
@@ -25,8 +25,9 @@ pub(crate) struct DisclosureCounts {
     pub(crate) dropped: AtomicU64,
 }
 
-/// Takes the disclosures of calls.
+/// Takes the disclosures of calls; where none are kept any more, deletes those that grow too old.
 pub(crate) struct Disclosures {
+    keeps: bool,
     queue: SyncSender<Message>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -74,7 +75,7 @@ impl Disclosures {
     /// # Errors
     /// When there is no thread for it.
     pub(crate) fn start(config: &Config, counts: Arc<DisclosureCounts>) -> std::io::Result<Self> {
-        let DisclosureOptions { values: _, max_age } = config.disclosures;
+        let DisclosureOptions { values, max_age } = config.disclosures;
         let shared = Arc::new(Shared {
             waiting: AtomicUsize::new(0),
             counts,
@@ -90,10 +91,16 @@ impl Disclosures {
             .name("disclosures".to_owned())
             .spawn(move || writer.run(&receiver))?;
         Ok(Self {
+            keeps: values == DisclosedValues::Keep,
             queue,
             shared,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Whether calls hand theirs over.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
     }
 
     /// Has the disclosures of record `index` written, or counts that there was no room.
@@ -123,11 +130,6 @@ impl Disclosures {
             tracing::error!("the writer of disclosures panicked");
         }
     }
-}
-
-/// Deletes what is too old where nothing is kept any more: once, at start.
-pub(crate) fn forget_old(config: &Config) {
-    Files::new(dir(config), config.disclosures.max_age).sweep();
 }
 
 impl fmt::Debug for Disclosures {

@@ -10,6 +10,7 @@ use agentca_identity::chain::TrustAnchor;
 use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
+use agentca_policy::PinnedDefinition;
 use bytes::Bytes;
 use http::HeaderMap;
 use rustls::ServerConfig;
@@ -146,11 +147,18 @@ impl Live {
             let mut known = known.filter(|known| known.name == upstream.name);
             if known.any(|known| known.transport != upstream.transport) {
                 // Another server: nothing that was seen of the one before is true of it.
-                self.seen.of(&upstream.name).forget();
+                let seen = self.seen.of(&upstream.name);
+                seen.forget();
+                seen.judge_anew(|_| true);
             }
         }
         self.shared = Arc::clone(&before.shared);
-        self.seen.judge_anew();
+        for upstream in &self.config.upstreams {
+            let name = &upstream.name;
+            // Any other change of the configuration is nobody's word on a tool.
+            let is_decided = |tool: &str| self.pinned(name, tool) != before.pinned(name, tool);
+            self.seen.of(name).judge_anew(is_decided);
+        }
         for (name, upstream) in &mut self.mcp {
             let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
             else {
@@ -162,6 +170,11 @@ impl Live {
             }
         }
         self
+    }
+
+    fn pinned(&self, upstream: &str, tool: &str) -> Option<&PinnedDefinition> {
+        let server = self.config.mcp_catalogue.server(upstream)?;
+        server.tool(tool)?.pinned.as_deref()
     }
 
     /// Ends the programs that the configuration `after` this one has no more.

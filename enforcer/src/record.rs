@@ -25,6 +25,7 @@ use http::{HeaderValue, Method};
 use self::parts::RequestId;
 pub(crate) use self::parts::{AgentPart, Ended};
 use crate::config::DisclosedValues;
+use crate::disclosures::Disclosures;
 use crate::head::{Head, Trace};
 use crate::mcp::Arguments;
 use crate::ops::{Decided, Finished, Measured};
@@ -205,9 +206,10 @@ impl Ledger {
         let (Some(Matched::Tool { tool, .. }), Some(text)) = (self.matched(), arguments) else {
             return;
         };
-        let values = match self.session.worker.shared.disclosures {
-            Some(_) => DisclosedValues::Keep,
-            None => DisclosedValues::Drop,
+        let kept = self.session.worker.shared.disclosures.as_ref();
+        let values = match kept.is_some_and(Disclosures::keeps) {
+            true => DisclosedValues::Keep,
+            false => DisclosedValues::Drop,
         };
         let arguments = Arguments::commit(tool, text, &self.salt, values);
         self.arguments = arguments.map(Box::new);
@@ -421,7 +423,8 @@ impl Ledger {
         };
         let shared = &self.session.worker.shared;
         let staged = shared.log.stage(|head, out| fields.write(head, out))?;
-        if let (Some(kept), Some(arguments)) = (&shared.disclosures, self.arguments.take()) {
+        let kept = shared.disclosures.as_ref().filter(|kept| kept.keeps());
+        if let (Some(kept), Some(arguments)) = (kept, self.arguments.take()) {
             kept.keep(staged.index, arguments.into_disclosures());
         }
         Ok(staged)

@@ -184,18 +184,15 @@ fn connections_that_fit(live: &Live) -> usize {
     fit
 }
 
-/// The writer of disclosures, where they are kept. Where they no longer are, those that are too old go now.
+/// The writer of disclosures, where they are kept, or were: what was kept does not outlive its time.
 fn keep_disclosures(config: &Config, board: &Board) -> Result<Option<Disclosures>, ServerError> {
     let counts = Arc::clone(&board.disclosures);
-    match config.disclosures.values {
-        DisclosedValues::Keep => Disclosures::start(config, counts)
-            .map(Some)
-            .map_err(ServerError::Thread),
-        DisclosedValues::Drop => {
-            disclosures::forget_old(config);
-            Ok(None)
-        }
+    if config.disclosures.values == DisclosedValues::Drop && !disclosures::dir(config).is_dir() {
+        return Ok(None);
     }
+    Disclosures::start(config, counts)
+        .map(Some)
+        .map_err(ServerError::Thread)
 }
 
 /// One per runtime, raised by the log's committer.

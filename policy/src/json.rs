@@ -26,6 +26,9 @@ pub enum JsonError {
     /// A name twice in one object.
     #[error("the name `{0}` appears twice in one object")]
     Duplicate(String),
+    /// A name by which the JSON library marks values of its own: it would read another value there.
+    #[error("the name `{0}` is reserved")]
+    Reserved(String),
     /// Deeper than the limit.
     #[error("it is nested more than {0} deep")]
     TooDeep(usize),
@@ -71,6 +74,10 @@ pub fn measure(text: &[u8], limits: JsonLimits) -> Result<JsonLimits, JsonError>
         (None, Err(error)) => Err(JsonError::Syntax(error.to_string())),
     }
 }
+
+/// How the names begin that `serde_json` takes for marks of its own, and reads another value for than
+/// everybody else does.
+pub(crate) const RESERVED: &str = "$serde_json::private::";
 
 #[derive(Clone, Copy)]
 struct Strict<'a> {
@@ -159,6 +166,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.inner()?;
         let mut names = Names::default();
         while let Some(name) = members.next_key_seed(Name)? {
+            if name.starts_with(RESERVED) {
+                return Err(self.refuse(JsonError::Reserved(shown(&name))));
+            }
             if let Some(twice) = names.add(name) {
                 return Err(self.refuse(JsonError::Duplicate(shown(&twice))));
             }
@@ -259,6 +269,28 @@ mod tests {
             refused(&object(&many)),
             JsonError::Duplicate("n3".to_owned())
         );
+    }
+
+    #[test]
+    fn what_the_library_would_read_as_another_value_is_refused() {
+        let mark = "$serde_json::private::RawValue";
+        for text in [
+            format!(r#"{{"{mark}":"{{\"a\":1,\"a\":2}}"}}"#),
+            r#"{"a":[{"\u0024serde_json::private::RawValue":"1"}]}"#.to_owned(),
+            r#"{"$serde_json::private::Number":"1"}"#.to_owned(),
+        ] {
+            let error = refused(&text);
+            assert!(matches!(error, JsonError::Reserved(_)), "{text}: {error}");
+        }
+        // That it would: what is digested was another text than the one that is shown.
+        let read: serde_json::Value =
+            serde_json::from_str(&format!(r#"{{"{mark}":"[1]"}}"#)).unwrap();
+        assert!(read.is_array(), "the mark has no meaning any more: {read}");
+        check(
+            br#"{"$serde_json":1,"a":"$serde_json::private::RawValue"}"#,
+            LIMITS,
+        )
+        .unwrap();
     }
 
     #[test]

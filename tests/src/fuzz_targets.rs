@@ -29,7 +29,7 @@ use agentca_policy::json::{self, JsonError, JsonLimits, check};
 use agentca_policy::{Admitted, DefinitionScanner, NormalPath, PinsFile, ToolDefinition};
 use serde_json::Value;
 
-pub use self::servers::{lines, pages, reply};
+pub use self::servers::{lines, lines_are_taken, pages, pages_are_read, reply, reply_is_passed_on};
 
 /// A target.
 pub type Target = fn(&[u8]);

@@ -250,6 +250,15 @@ fn good_seeds_are_accepted() {
         let read = agentca_enforcer::message_method(&bytes).is_some();
         assert_eq!(read, seed.starts_with("good"), "{seed}");
     }
+    for (seed, bytes) in seeds("reply") {
+        assert!(fuzz_targets::reply_is_passed_on(&bytes), "{seed}");
+    }
+    for (seed, bytes) in seeds("pages") {
+        assert!(fuzz_targets::pages_are_read(&bytes), "{seed}");
+    }
+    for (seed, bytes) in seeds("lines") {
+        assert!(fuzz_targets::lines_are_taken(&bytes), "{seed}");
+    }
     for (seed, bytes) in seeds("sse") {
         let mut reader = EventReader::new(fuzz_targets::LONGEST_EVENT);
         reader.push(&bytes);

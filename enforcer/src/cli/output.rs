@@ -47,11 +47,31 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// The text without anything that could move a terminal's cursor.
+/// The text without anything that could move a terminal's cursor, and with what nobody would see in it: a person
+/// approves what they see, and a model reads all of it.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.push('\u{fffd}');
+        } else if is_invisible(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Format characters, selectors of variants, fillers and tags (Unicode 17: `Default_Ignorable_Code_Point`, and the
+/// general category Cf).
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Prints text, or JSON for machines.
@@ -109,6 +129,15 @@ pub(super) fn ended(result: Result<(), Failure>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_would_see_is_shown() {
+        let hidden = "Pays.\u{e0041}\u{202e}\u{200b}\n\u{fe0f}Größe €\u{feff}";
+        assert_eq!(
+            printable(hidden),
+            "Pays.\\u{e0041}\\u{202e}\\u{200b}\u{fffd}\\u{fe0f}Größe €\\u{feff}"
+        );
+    }
 
     #[test]
     fn columns_line_up_and_control_characters_do_nothing() {

@@ -60,9 +60,9 @@ impl Turn {
         if permit.call().risk.recorded_before_forwarding() {
             let decided = self.ledger.decide()?;
             self.session.worker.durability.wait(decided.index).await?;
-            if let Some(denial) = self.withdrawn(&permit) {
-                return self.mcp_denied(denial, &exchange).await;
-            }
+        }
+        if let Some(denial) = self.withdrawn(&permit) {
+            return self.mcp_denied(denial, &exchange).await;
         }
         let upstream = Arc::clone(&permit.call().upstream);
         let pause = self.live.mcp_pause(&upstream);
@@ -113,7 +113,7 @@ impl Turn {
         }
     }
 
-    /// Why a tool is not any more what it was when it was permitted: a record takes its time.
+    /// Why a tool is not any more what it was when the head came: a body takes its time, and so does a record.
     fn withdrawn(&self, permit: &Permit) -> Option<Denial> {
         let Matched::Tool { tool, .. } = permit.matched() else {
             return None;
@@ -231,6 +231,12 @@ impl Turn {
         let reaching = program::reach(stdio, &speaker, begins, watch);
         let reached = timer.limit(reaching).await.map_err(UpstreamError::from)?;
         let reached = reached.map_err(gone)?;
+        let room = || Room {
+            held: self.session.reserve(),
+            in_all: self.live.config().limits.buffered_max,
+        };
+        // What it says by itself counts from the start.
+        reached.process.within(room());
         let known = self.session.peer.standing();
         let registry = &self.session.worker.shared.registry;
         let valid = permit
@@ -242,17 +248,13 @@ impl Turn {
             headers: HeaderMap::new(),
             answer: Answer::nothing(self.session.reserve()),
         };
-        let room = Room {
-            held: self.session.reserve(),
-            in_all: self.live.config().limits.buffered_max,
-        };
         let sent = match exchange.message {
             Some(message) => {
-                let sending = program::send(reached, (message, room), valid);
+                let sending = program::send(reached, (message, room()), valid);
                 timer.limit(sending).await.map_err(UpstreamError::from)?
             }
             None if self.asked.method == Method::GET => {
-                let messages = program::listen(reached.process, room, valid);
+                let messages = program::listen(reached.process, valid);
                 Ok(Sent::Answers(messages, None))
             }
             None => program::end(stdio, &speaker).map(|()| Sent::Ended),
@@ -283,7 +285,11 @@ impl Turn {
         self.refuse(refused).await
     }
 
-    async fn mcp_failed(&mut self, error: &UpstreamError, exchange: &Exchange<'_>) -> Given {
+    pub(super) async fn mcp_failed(
+        &mut self,
+        error: &UpstreamError,
+        exchange: &Exchange<'_>,
+    ) -> Given {
         let Some(message) = exchange.message.filter(|_| !self.session.is_cut()) else {
             return self.upstream_failed(error).await;
         };

@@ -107,7 +107,8 @@ impl Pages {
         kept.truncate(KEPT);
         let mut bytes = 0_usize;
         kept.retain(|page| {
-            bytes = bytes.saturating_add(page.text.len());
+            let tools = page.tools.len().saturating_mul(TOOL_BYTES);
+            bytes = bytes.saturating_add(page.text.len()).saturating_add(tools);
             bytes <= KEPT_BYTES
         });
         page
@@ -362,6 +363,8 @@ const DEPTH: usize = LIMITS.depth - 3;
 const KEPT: usize = 16;
 /// Their texts together.
 const KEPT_BYTES: usize = 16 << 20;
+/// About what is remembered of a tool beside its text.
+const TOOL_BYTES: usize = 512;
 /// Views kept of one page.
 const VIEWS: usize = 4;
 const UNREADABLE: &str = "the server's list cannot be read";

@@ -115,8 +115,7 @@ pub(super) async fn send(
 }
 
 /// What a session's program says by itself.
-pub(super) fn listen(process: Process, room: Room, _valid: StillValid<'_>) -> Box<dyn Messages> {
-    process.within(room);
+pub(super) fn listen(process: Process, _valid: StillValid<'_>) -> Box<dyn Messages> {
     Box::new(Said::of(process))
 }
 

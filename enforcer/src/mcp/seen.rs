@@ -16,13 +16,17 @@ pub(crate) struct SeenTools {
     servers: Mutex<HashMap<Box<str>, Arc<Seen>>>,
 }
 
+/// Digests of what agents were shown as it was not pinned, by tool.
+pub(crate) type Odd = Arc<HashMap<Box<str>, [u8; 32]>>;
+
 /// The tools of one server.
 #[derive(Debug)]
 pub(crate) struct Seen {
     tools: ArcSwap<HashMap<Box<str>, [u8; 32]>>,
     /// The whole list as the watcher saw it last.
     listed: ArcSwap<Vec<Listed>>,
-    /// Tools that somebody was shown as they were not pinned: they stay so whatever the watcher is shown.
+    /// Tools that somebody was shown as they were not pinned: they stay so whatever the watcher is shown, until a
+    /// person decides again.
     odd: ArcSwap<HashMap<Box<str>, [u8; 32]>>,
     /// Grows with every change.
     changes: AtomicU64,
@@ -68,9 +72,18 @@ impl Seen {
         self.look();
     }
 
-    /// The catalogue is another.
-    pub(crate) fn judge_anew(&self) {
-        self.odd.store(Arc::default());
+    /// What agents were shown as it was not pinned.
+    pub(crate) fn odd(&self) -> Odd {
+        self.odd.load_full()
+    }
+
+    /// The catalogue is another: what somebody decided anew is judged anew.
+    pub(crate) fn judge_anew(&self, is_decided: impl Fn(&str) -> bool) {
+        self.odd.rcu(|odd| {
+            let mut odd = HashMap::clone(odd);
+            odd.retain(|tool, _| !is_decided(tool));
+            odd
+        });
         self.look();
     }
 
@@ -84,7 +97,7 @@ impl Seen {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// It is another server now.
+    /// Nothing is known of its tools any more.
     pub(crate) fn forget(&self) {
         self.replace(Vec::new());
         self.look();
@@ -131,14 +144,6 @@ impl Seen {
 }
 
 impl SeenTools {
-    /// The catalogue is another.
-    pub(crate) fn judge_anew(&self) {
-        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        for seen in servers.values() {
-            seen.judge_anew();
-        }
-    }
-
     /// One server's.
     pub(crate) fn of(&self, upstream: &str) -> Arc<Seen> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,7 +193,9 @@ mod tests {
         // What an agent was shown counts, whatever the watcher is shown.
         seen.distrust("list", [9; 32]);
         assert_eq!(seen.digest("list"), Some([9; 32]));
-        seen.judge_anew();
+        seen.judge_anew(|tool| tool == "refund");
+        assert_eq!(seen.digest("list"), Some([9; 32]));
+        seen.judge_anew(|tool| tool == "list");
         assert_eq!(seen.digest("list"), Some([2; 32]));
     }
 }

@@ -32,6 +32,7 @@ use crate::head::Head;
 use crate::jsonrpc::Edits;
 use crate::road::Denial;
 use crate::service::{Given, Told, Turn};
+use crate::upstream::UpstreamError;
 
 /// Sessions at servers that were begun for sessions at the shared endpoint.
 #[derive(Debug, Default)]
@@ -295,21 +296,50 @@ impl Turn {
         }
         // Judged before its server hears of the agent at all.
         let judged = found.clone().with(&self.live, head.clone());
-        let asks = Asks::of(&message, conversation.revision);
-        if let Err(denial) = self.permit(judged, asks) {
-            let revision = conversation.revision;
-            let refused = denials::denied(&message, revision, deny_as, denial);
-            return self.refuse(refused).await;
-        }
+        let revision = conversation.revision;
+        let permitted = self.permit(judged, Asks::of(&message, revision));
+        self.ledger.called_with(message.arguments());
+        let permit = match permitted {
+            Ok(permit) => permit,
+            Err(denial) => {
+                let refused = denials::denied(&message, revision, deny_as, denial);
+                return self.refuse(refused).await;
+            }
+        };
         let conversation = match self.session_at(&upstream, &head, conversation).await {
             Ok(conversation) => conversation,
-            Err(denial) => {
-                let refused = denials::denied(&message, None, deny_as, denial);
-                return self.refuse(refused).await;
+            Err(failure) => {
+                // The record is of the call, not of what was said on its way.
+                self.ledger.on_permit(&permit);
+                return self.unbegun(failure, (&message, revision, deny_as)).await;
             }
         };
         let doorway = found.with(&self.live, head);
         self.mcp_call(doorway, message, conversation).await
+    }
+
+    /// There is no session to call in.
+    async fn unbegun(
+        &mut self,
+        failure: ForwardFailure,
+        (message, revision, deny_as): (&Message, Option<Revision>, DenyAs),
+    ) -> Given {
+        match failure {
+            ForwardFailure::Denied(denial, status_number) => {
+                self.ledger.judged_at(status_number);
+                let refused = denials::denied(message, revision, deny_as, denial);
+                self.refuse(refused).await
+            }
+            ForwardFailure::Upstream(error) => {
+                let exchange = Exchange {
+                    message: Some(message),
+                    expected: expected(message, Answer::Plain),
+                    conversation: Conversation::new(revision, None),
+                    deny_as,
+                };
+                self.mcp_failed(&error, &exchange).await
+            }
+        }
     }
 
     /// The session at a server that a session here stands for.
@@ -318,7 +348,7 @@ impl Turn {
         upstream: &Arc<str>,
         head: &Head,
         conversation: Conversation,
-    ) -> Result<Conversation, Denial> {
+    ) -> Result<Conversation, ForwardFailure> {
         let (Some(revision), Some(shared)) = (conversation.revision, &conversation.session) else {
             return Ok(conversation);
         };
@@ -327,11 +357,12 @@ impl Turn {
             .live
             .shared_sessions()
             .slot(&agent, &shared.id, upstream);
-        // Calls that come at once wait for the first of them.
-        let id = slot
-            .get_or_try_init(|| self.begin_at(upstream, head, revision))
-            .await?
-            .clone();
+        // Calls that come at once wait for the first of them, each no longer than for an answer.
+        let timer = self.session.worker.timers.timer();
+        timer.restart(self.live.mcp_pause(upstream));
+        let beginning = slot.get_or_try_init(|| self.begin_at(upstream, head, revision));
+        let begun = timer.limit(beginning).await.map_err(UpstreamError::from)?;
+        let id = begun?.clone();
         Ok(Conversation {
             revision: Some(revision),
             session: id.map(|id| Opened { id, revision }),
@@ -344,7 +375,7 @@ impl Turn {
         upstream: &Arc<str>,
         head: &Head,
         revision: Revision,
-    ) -> Result<Option<String>, Denial> {
+    ) -> Result<Option<String>, ForwardFailure> {
         let initialize = json!({
             "jsonrpc": "2.0", "id": 0, "method": "initialize",
             "params": { "protocolVersion": revision.as_str(), "capabilities": {}, "clientInfo": server_info() },
@@ -354,7 +385,7 @@ impl Turn {
             .await?;
         if begun.0 != Some(revision) {
             let detail = "the server settles on another revision than the session here";
-            return Err(Denial::new(Rule::Upstream, detail));
+            return Err(UpstreamError::Unusable(detail).into());
         }
         let session = begun.1.map(|id| Opened { id, revision });
         let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
@@ -371,38 +402,38 @@ impl Turn {
         head: &Head,
         message: &Value,
         conversation: Conversation,
-    ) -> Result<(Option<Revision>, Option<String>), Denial> {
-        let broken = |failure| match failure {
-            ForwardFailure::Denied(denial, _) => denial,
-            ForwardFailure::Upstream(_) => {
-                Denial::new(Rule::Upstream, "the server did not begin a session")
-            }
-        };
+    ) -> Result<(Option<Revision>, Option<String>), ForwardFailure> {
         let message = Message::read(Bytes::from(message.to_string()))
-            .map_err(|refusal| Denial::new(Rule::Malformed, refusal.detail))?;
+            .map_err(|_| UpstreamError::Unusable("a session cannot be begun"))?;
         let found = Doorway::named(&self.live, upstream)
-            .ok_or_else(|| Denial::new(Rule::NotInCatalogue, "the server is not there"))?;
+            .ok_or(UpstreamError::Unusable("the server is not there"))?;
         let mut doorway = found.with(&self.live, head.clone());
         super::heads::prepare(&mut doorway, &conversation);
-        let is_request = message.id().is_some();
-        let expected = Expected {
-            id: message.id().map(str::to_owned),
-            kind: if is_request {
-                Answer::Initialize
-            } else {
-                Answer::Plain
-            },
-            server_asks: true,
-            states: None,
+        let kind = match message.id() {
+            Some(_) => Answer::Initialize,
+            None => Answer::Plain,
         };
-        let permit = self.permit(doorway, Asks::of(&message, None))?;
+        let number = self.session.peer.standing().status_number;
+        let permit = self
+            .permit(doorway, Asks::of(&message, None))
+            .map_err(|denial| ForwardFailure::Denied(denial, number))?;
         let mut exchange = Exchange {
             message: Some(&message),
-            expected,
+            expected: expected(&message, kind),
             conversation,
             deny_as: DenyAs::Result,
         };
-        self.arrive(permit, &mut exchange).await.map_err(broken)
+        self.arrive(permit, &mut exchange).await
+    }
+}
+
+/// What is done with the answer to a message of a session.
+fn expected(message: &Message, kind: Answer) -> Expected {
+    Expected {
+        id: message.id().map(str::to_owned),
+        kind,
+        server_asks: true,
+        states: None,
     }
 }
 

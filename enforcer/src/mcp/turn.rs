@@ -356,12 +356,15 @@ impl Turn {
     }
 
     fn tool_filter(&self, doorway: &Doorway) -> Option<Filter> {
-        let server = Arc::clone(doorway.server()?);
         let upstream = doorway.upstream();
+        // The catalogue of now: the body may have taken its time.
+        let live = self.session.worker.shared.live.load();
+        let server = live.config().mcp_catalogue.server(upstream)?;
+        let server = Arc::clone(server);
         let rights = self.session.peer.rights();
         let judge = ToolJudge {
-            seen: self.live.seen_tools().of(upstream),
-            pages: self.live.pages(upstream)?,
+            seen: live.seen_tools().of(upstream),
+            pages: live.pages(upstream)?,
             now: self.session.worker.shared.registry.now(),
             rights,
             server,

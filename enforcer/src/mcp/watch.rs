@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::seen::Listed;
+use super::seen::{Listed, Odd};
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
 use crate::ops::{Board, ToolCounts};
@@ -48,8 +48,8 @@ pub(crate) struct Known {
     withheld: HashMap<String, Option<[u8; 32]>>,
     /// How many records that were.
     recorded: u64,
-    /// What was written.
-    written: Option<Vec<ListedTool>>,
+    /// What was written: the list, and what agents were shown otherwise.
+    written: Option<(Vec<ListedTool>, Odd)>,
     /// When its tools were listed last.
     listed: Option<Instant>,
     /// Why the last look failed.
@@ -125,10 +125,19 @@ impl Watcher {
 
     async fn look(&self, upstream: &str, known: &mut Known) {
         let live = self.live.load_full();
+        let within = live
+            .mcp_upstream(upstream)
+            .map(|(_, options)| options.watch);
+        let within = within.unwrap_or_default().max(LONGEST);
+        // For all pages together: a server that takes its time for each is not looked at.
+        let list = async |client: &McpClient| {
+            let listed = tokio::time::timeout(within, client.list_tools()).await;
+            listed.unwrap_or(Err(ClientError::Timeout))
+        };
         let listed = match live.mcp_client(upstream, &self.own) {
             None => return,
             Some((client, None)) => {
-                let listed = client.list_tools().await;
+                let listed = list(&client).await;
                 client.close().await;
                 listed
             }
@@ -137,7 +146,7 @@ impl Watcher {
                 let kept = known.program.take();
                 let kept = kept.filter(|(kept, _)| Arc::ptr_eq(kept, &stdio));
                 let (_, client) = known.program.insert(kept.unwrap_or((stdio, client)));
-                client.list_tools().await
+                list(client).await
             }
         };
         match listed {
@@ -181,7 +190,12 @@ impl Watcher {
     async fn saw(&self, live: &Live, upstream: &str, tools: Vec<ListedTool>, known: &mut Known) {
         let name: Arc<str> = upstream.into();
         let seen = live.seen_tools().of(upstream);
-        let listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
+        let mut listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
+        // What agents were shown otherwise counts, whatever we are shown.
+        let odd = seen.odd();
+        for tool in &mut listed {
+            tool.digest = odd.get(&tool.name).copied().or(tool.digest);
+        }
         let server = live.config().mcp_catalogue.server(upstream).cloned();
         let withheld = withheld(&listed, server.as_deref());
         // Denied from here on, recorded then.
@@ -219,9 +233,10 @@ impl Watcher {
             .into_iter()
             .map(|(name, change)| (name, change.digest));
         known.withheld = digests.collect();
-        if known.written.as_ref() != Some(&tools) {
-            self.write(upstream, &tools).await;
-            known.written = Some(tools);
+        let written = (tools, odd);
+        if known.written.as_ref() != Some(&written) {
+            self.write(upstream, &written).await;
+            known.written = Some(written);
         } else {
             self.looked(upstream).await;
         }
@@ -252,8 +267,8 @@ impl Watcher {
         self.log.stage(|head, out| withheld.write(head, out))
     }
 
-    async fn write(&self, upstream: &str, tools: &[ListedTool]) {
-        let text = document(upstream, tools);
+    async fn write(&self, upstream: &str, (tools, odd): &(Vec<ListedTool>, Odd)) {
+        let text = document(upstream, tools, odd);
         let (dir, name) = (self.dir.clone(), format!("{upstream}.json"));
         let writing = tokio::task::spawn_blocking(move || put(&dir, &name, &text));
         if let Ok(Err(error)) = writing.await {
@@ -319,8 +334,9 @@ impl Listed {
     }
 }
 
-/// `{"upstream","seen","tools":[{"name","digest","definition"}]}`.
-fn document(upstream: &str, tools: &[ListedTool]) -> String {
+/// `{"upstream","seen","tools":[{"name","digest","definition","shown"}]}`; `shown` is the digest of what agents were
+/// shown, where that was another.
+fn document(upstream: &str, tools: &[ListedTool], odd: &Odd) -> String {
     #[derive(serde::Serialize)]
     struct Document<'a> {
         upstream: &'a str,
@@ -332,11 +348,14 @@ fn document(upstream: &str, tools: &[ListedTool]) -> String {
         name: &'a str,
         digest: Option<String>,
         definition: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shown: Option<String>,
     }
     let tools = tools.iter().map(|tool| SeenTool {
         name: &tool.name,
         digest: Listed::read(tool).digest.map(|digest| digest_text(&digest)),
         definition: serde_json::from_str(&tool.definition).ok(),
+        shown: odd.get(tool.name.as_str()).map(digest_text),
     });
     let document = Document {
         upstream,
@@ -358,6 +377,8 @@ fn put(dir: &Path, name: &str, text: &str) -> std::io::Result<()> {
 const FIRST: Duration = Duration::from_secs(5);
 /// How often a configuration is looked at for other servers.
 const CONFIGURATION: Duration = Duration::from_secs(1);
+/// The least that a whole list may take.
+const LONGEST: Duration = Duration::from_secs(60);
 /// The least time between two looks.
 const SOON: Duration = Duration::from_secs(1);
 /// Withheld tools of one server that are recorded, by one process.

@@ -66,7 +66,12 @@ fn refused(error: &str) -> ClientError {
         code: error_code(error).unwrap_or_default(),
         message: members
             .text("message")
-            .map(|text| text.chars().take(200).collect())
+            .map(|text| {
+                text.chars()
+                    .take(200)
+                    .flat_map(char::escape_debug)
+                    .collect()
+            })
             .unwrap_or_default(),
         supported: data.and_then(Result::ok).unwrap_or_default().supported,
     }

@@ -284,9 +284,15 @@ pub(super) fn start(
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     if let Some(stderr) = pipes.2 {
         let upstream = Arc::clone(&core.upstream);
+        let secrets: Vec<Secret> = secrets.iter().map(|(_, secret)| secret.clone()).collect();
         tokio::spawn(async move {
-            let say =
-                |line: &str| tracing::info!(target: STDERR, upstream = &*upstream, pid, "{line}");
+            // Some tell their whole environment when they start or crash.
+            let say = |line: &str| {
+                let line = secrets
+                    .iter()
+                    .fold(line.into(), |line, secret| secret.left_out(line));
+                tracing::info!(target: STDERR, upstream = &*upstream, pid, "{line}");
+            };
             log_stderr(BufReader::new(stderr), &upstream, pid, say).await;
         });
     }

@@ -256,7 +256,7 @@ impl Routes {
             Some(subscription) => message.with([(id, outer), (subscription, outer)]),
             None => message.with([(id, outer)]),
         }));
-        if let Some(token) = token {
+        if let Some(token) = token.filter(|_| self.has_session) {
             if self.later_tokens.len() >= REMEMBERED {
                 self.later_tokens.pop_front();
             }
@@ -313,11 +313,11 @@ impl Routes {
         }
         let mut later = self.later_tokens.iter();
         match later.find(|(known, _)| *known == number) {
-            Some((_, outer)) if self.has_session => {
+            Some((_, outer)) => {
                 let message = message.with([(token, text(outer))]);
                 self.messages.push_over(Bytes::from(message))
             }
-            _ => 1,
+            None => 1,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Secrets: read from where the configuration says, wiped when the last one lets go, never shown.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, Read};
@@ -111,6 +112,14 @@ impl Secret {
     /// For whom it is meant.
     pub(super) fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// A line without it, wherever it stands in it.
+    pub(crate) fn left_out<'a>(&self, line: Cow<'a, str>) -> Cow<'a, str> {
+        match std::str::from_utf8(&self.0) {
+            Ok(own) if !own.is_empty() && line.contains(own) => line.replace(own, "…").into(),
+            _ => line,
+        }
     }
 
     /// The same, for the environment of a program.

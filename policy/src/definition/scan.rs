@@ -158,8 +158,9 @@ impl<'a> DefinitionScanner<'a> {
         self.string()?;
         let name = self.text.get(name_at..self.at - 1)?;
         // Beyond ASCII names are sorted in another way than bytes, and escaped they mean another name.
-        // The mark of a header makes a schema one that has to be understood.
-        if !name.is_ascii() || name.contains('\\') || name == super::headers::MARK {
+        // The mark of a header makes a schema one that has to be understood, and reserved names are refused.
+        let is_marked = name == super::headers::MARK || name.starts_with(crate::json::RESERVED);
+        if !name.is_ascii() || name.contains('\\') || is_marked {
             return None;
         }
         self.out.push(b':');

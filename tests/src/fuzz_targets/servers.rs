@@ -66,11 +66,16 @@ fn reader() -> ServerReader {
 /// A server's answer: the first line says what was asked, the rest is the answer. What is passed on has one reading,
 /// and is what the server said but for what an agent may not see.
 pub fn reply(data: &[u8]) {
+    reply_is_passed_on(data);
+}
+
+/// The same, and whether there was an answer to pass on.
+pub fn reply_is_passed_on(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else {
-        return;
+        return false;
     };
     let Some((asked, text)) = text.split_once('\n') else {
-        return;
+        return false;
     };
     let asked = match asked {
         "tools" => Asked::Tools,
@@ -79,11 +84,11 @@ pub fn reply(data: &[u8]) {
         "call" => Asked::Call,
         "initialize" => Asked::Initialize,
         "discover" => Asked::Discover,
-        _ => return,
+        _ => return false,
     };
     let reader = reader();
     let Some(passed) = reader.read(asked, text) else {
-        return;
+        return false;
     };
     assert_eq!(check(passed.as_bytes(), LIMITS), Ok(()), "{passed}");
     let tree = |text: &str| -> Value { serde_json::from_str(text).expect("what was read is JSON") };
@@ -93,6 +98,7 @@ pub fn reply(data: &[u8]) {
         changed(&reader, asked, &mut said["result"], &mut passed["result"]);
     }
     assert_eq!(said, passed);
+    true
 }
 
 /// Takes out of both what may differ, and asserts that it is as it should be.
@@ -152,9 +158,16 @@ const PINNED_CANONICAL: &str = r#"{"inputSchema":{"type":"object"},"name":"pay"}
 /// Answers to `tools/list`, one after the other with a byte between them that is in no text: what was read before
 /// makes no difference.
 pub fn pages(data: &[u8]) {
+    pages_are_read(data);
+}
+
+/// The same, and whether all of them could be read.
+pub fn pages_are_read(data: &[u8]) -> bool {
     let (kept, mut fresh) = (reader(), reader());
+    let mut all = true;
     for text in data.split(|byte| *byte == 0xff).take(16) {
         let Ok(text) = std::str::from_utf8(text) else {
+            all = false;
             continue;
         };
         fresh.forget_pages();
@@ -163,14 +176,22 @@ pub fn pages(data: &[u8]) {
             fresh.read(Asked::Tools, text),
         );
         assert_eq!(one, other, "{text}");
+        all &= one.is_some();
         for tool in ["pay", "look"] {
             assert_eq!(kept.seen(tool), fresh.seen(tool), "{tool}: {text}");
         }
     }
+    all
 }
 
 /// Lines of a program that was asked three things: each goes to who asked, under the names it has there.
 pub fn lines(data: &[u8]) {
+    lines_are_taken(data);
+}
+
+/// The same, and whether a program with a session could say all of them.
+pub fn lines_are_taken(data: &[u8]) -> bool {
+    let mut all = true;
     let requests = ASKED.map(|text| RpcRequest::read(Bytes::from_static(text.as_bytes())));
     let requests = requests.map(|request| request.expect("a request"));
     for has_session in [false, true] {
@@ -178,6 +199,7 @@ pub fn lines(data: &[u8]) {
         let mut answered = [false; 3];
         for line in data.split(|byte| *byte == b'\n') {
             let useful = reader.takes(line);
+            all &= useful || !has_session;
             let delivered = reader.delivered();
             assert!(useful || delivered.is_empty(), "of no use, and passed on");
             for (place, message) in delivered {
@@ -195,6 +217,7 @@ pub fn lines(data: &[u8]) {
             }
         }
     }
+    all
 }
 
 /// Two callers whose id and token are the same, and one that listens.

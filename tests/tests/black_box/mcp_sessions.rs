@@ -123,7 +123,7 @@ fn a_state_continues_nobody_elses_call() {
 }
 
 #[test]
-fn a_session_opens_nothing_once_its_agent_was_revoked() {
+fn a_session_is_not_opened_by_a_revoked_certificate() {
     let place = place(&["--business"], "");
     let agent = place.agent("agent-1", "mcp:bank:*");
     let session = Session::open(&place.enforcer, &agent, "bank");

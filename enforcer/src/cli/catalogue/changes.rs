@@ -89,6 +89,13 @@ fn of_server(opened: &Opened, upstream: &str, seen: &Seen) -> Vec<Finding> {
     for (tool, why) in &seen.unreadable {
         findings.push(simple(upstream, tool, "unreadable", why));
     }
+    for (tool, digest) in &seen.shown {
+        let why = format!(
+            "agents were shown another definition ({digest}) than this enforcer: the server tells them \
+             apart. Approving the tool again ends that it is withheld"
+        );
+        findings.push(simple(upstream, tool, "two-faced", &why));
+    }
     let pinned = files.iter().flat_map(|file| &file.pins);
     let gone = pinned.filter(|pin| pin.upstream == upstream && seen.tool(pin.tool()).is_none());
     for pin in gone {

@@ -176,6 +176,8 @@ pub(super) struct Seen {
     pub(super) tools: Vec<ToolDefinition>,
     /// Tools that cannot be read, with why.
     pub(super) unreadable: Vec<(String, String)>,
+    /// Tools of which agents were shown another definition, with its digest.
+    pub(super) shown: Vec<(String, String)>,
 }
 
 impl Seen {
@@ -191,10 +193,18 @@ impl Seen {
             name: String,
             #[serde(borrow)]
             definition: &'a RawValue,
+            #[serde(default)]
+            shown: Option<String>,
         }
         let file: File<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let (mut tools, mut unreadable) = (Vec::new(), Vec::new());
-        for Member { name, definition } in file.tools {
+        let (mut tools, mut unreadable, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+        for member in file.tools {
+            let Member {
+                name,
+                definition,
+                shown: otherwise,
+            } = member;
+            shown.extend(otherwise.map(|digest| (name.clone(), digest)));
             match ToolDefinition::parse(definition.get()) {
                 Ok(definition) if definition.name() == name => tools.push(definition),
                 Ok(_) => unreadable.push((name, "it has another name".to_owned())),
@@ -206,6 +216,7 @@ impl Seen {
             looked,
             tools,
             unreadable,
+            shown,
         })
     }
 
