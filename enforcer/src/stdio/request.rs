@@ -130,6 +130,11 @@ mod tests {
                     {\"id\":\"a\\n\",\"_meta\":{\"x\":1,\"progressToken\": 7 }}}";
         let request = RpcRequest::read(Bytes::from(text)).unwrap();
         assert_eq!(request.id(), r#""a\n""#);
+        let whole = request.bytes.as_ptr_range();
+        assert!(
+            !whole.contains(&request.id().as_ptr()),
+            "it would hold the whole message"
+        );
         assert_eq!(request.token().unwrap(), "7");
         assert_eq!(
             request.under("42"),

@@ -176,7 +176,7 @@ pub fn pages_are_read(data: &[u8]) -> bool {
             fresh.read(Asked::Tools, text),
         );
         assert_eq!(one, other, "{text}");
-        all &= one.is_some();
+        all &= one.is_some() || text.is_empty();
         for tool in ["pay", "look"] {
             assert_eq!(kept.seen(tool), fresh.seen(tool), "{tool}: {text}");
         }

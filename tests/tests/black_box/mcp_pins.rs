@@ -188,3 +188,36 @@ fn tools_that_cannot_be_looked_at_are_withheld() {
     assert!(!got.body.contains("account_balance"), "{got:?}");
     must_deny(&enforcer, &server, &agent, "echo", "tool-changed");
 }
+
+#[test]
+fn a_call_that_is_held_back_is_judged_by_what_is_in_force_when_it_goes() {
+    let lab = Lab::with_authority();
+    let server = Server::start(&lab, "bank", &["--business"]);
+    mcp::write_catalogue(&lab, "bank", &server.definitions(), &mcp::bank_risk, &[]);
+    let (enforcer, agent) = serve(&lab, &server);
+    wait_until_listed(&enforcer, &agent, "echo", true);
+    let body = mcp::tool_call(7, "echo", "{}");
+    let fields = mcp::headers("tools/call", Some("echo")).join("\r\n");
+    let mut held = enforcer.connect(&agent).unwrap();
+    held.send(format!(
+        "POST /mcp/bank HTTP/1.1\r\nHost: localhost\r\n{fields}\r\nContent-Length: {}\r\n\
+         Expect: 100-continue\r\n\r\n",
+        body.len()
+    ))
+    .unwrap();
+    assert_eq!(held.head().unwrap().status, 100, "its body is waited for");
+
+    let file = lab.path("bank.pins.json");
+    let mut pins: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let list = pins["pins"].as_array_mut().unwrap();
+    list.retain(|pin| pin["tool"] != "echo");
+    std::fs::write(&file, pins.to_string()).unwrap();
+    enforcer.program.signal("HUP");
+    wait_until_listed(&enforcer, &agent, "echo", false);
+
+    held.send(body).unwrap();
+    let answer = held.answer().unwrap();
+    let said = String::from_utf8_lossy(&answer.body);
+    assert!(said.contains("tool-changed"), "{said}");
+    assert!(server.calls_of("echo").is_empty());
+}
