@@ -45,9 +45,13 @@ pub fn main() -> ExitCode {
         Command::Catalogue { command } => catalogue::run(&command),
         Command::Disclose(arguments) => output::ended(disclose::run(&arguments)),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, NAME, &mut std::io::stdout());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
+            let script = String::from_utf8_lossy(&script);
+            // clap_complete writes the branches of bash under one form of a name with a hyphen, and goes to another
+            // (clap-rs/clap, issue 6421).
+            let script = script.replace("agentca__subcmd__enforcer", "agentca__enforcer");
+            output::ended(output::put(&script))
         }
     }
 }
@@ -119,14 +123,14 @@ fn check(path: &Path) -> ExitCode {
         }
         Ok(config) => match check_with(&config) {
             Ok(id) => {
-                println!(
-                    "{}: good, for {id}; upstreams: {}, routes: {}, tools: {}",
+                let good = format!(
+                    "{}: good, for {id}; upstreams: {}, routes: {}, tools: {}\n",
                     path.display(),
                     config.upstreams.len(),
                     config.catalogue.routes().len(),
                     config.mcp_catalogue.len()
                 );
-                return ExitCode::SUCCESS;
+                return output::ended(output::put(&good));
             }
             Err(error) => vec![error],
         },

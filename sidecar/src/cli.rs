@@ -36,7 +36,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
-            Ok(std::io::stdout().write_all(&script)?)
+            let script = String::from_utf8_lossy(&script);
+            // clap_complete writes the branches of bash under one form of a name with a hyphen, and goes to another
+            // (clap-rs/clap, issue 6421).
+            let script = script.replace("agentca__subcmd__sidecar", "agentca__sidecar");
+            Ok(std::io::stdout().write_all(script.as_bytes())?)
         }
     }
 }

@@ -74,6 +74,20 @@ fn is_invisible(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Prints text. Whoever reads no further has seen enough.
+pub(super) fn put(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    heard(written)
+}
+
+fn heard(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| Failure::failed(format!("cannot print: {error}"))),
+    }
+}
+
 /// Prints text, or JSON for machines.
 pub(super) fn print(json: bool, value: &Value, text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
@@ -84,9 +98,7 @@ pub(super) fn print(json: bool, value: &Value, text: &str) -> Result<(), Failure
     } else {
         out.write_all(text.as_bytes())
     };
-    written
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::failed(format!("cannot print: {error}")))
+    heard(written.and_then(|()| out.flush()))
 }
 
 /// Why a command did not do what it should.

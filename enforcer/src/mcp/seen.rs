@@ -87,6 +87,17 @@ impl Seen {
         self.look();
     }
 
+    /// The watcher was shown a tool as agents were: its server has one face, and it is judged as it is listed.
+    pub(crate) fn agree(&self, tool: &str, digest: [u8; 32]) {
+        if self.odd.load().get(tool) == Some(&digest) {
+            self.odd.rcu(|odd| {
+                let mut odd = HashMap::clone(odd);
+                odd.remove(tool);
+                odd
+            });
+        }
+    }
+
     /// Every tool there is.
     pub(crate) fn replace(&self, listed: Vec<Listed>) {
         let digests = listed
@@ -193,6 +204,10 @@ mod tests {
         // What an agent was shown counts, whatever the watcher is shown.
         seen.distrust("list", [9; 32]);
         assert_eq!(seen.digest("list"), Some([9; 32]));
+        seen.distrust("pay", [8; 32]);
+        seen.agree("pay", [8; 32]);
+        assert_eq!(seen.digest("pay"), None);
+        seen.agree("list", [2; 32]);
         seen.judge_anew(|tool| tool == "refund");
         assert_eq!(seen.digest("list"), Some([9; 32]));
         seen.judge_anew(|tool| tool == "list");

@@ -191,6 +191,11 @@ impl Watcher {
         let name: Arc<str> = upstream.into();
         let seen = live.seen_tools().of(upstream);
         let mut listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
+        for tool in &listed {
+            if let Some(digest) = tool.digest {
+                seen.agree(&tool.name, digest);
+            }
+        }
         // What agents were shown otherwise counts, whatever we are shown.
         let odd = seen.odd();
         for tool in &mut listed {

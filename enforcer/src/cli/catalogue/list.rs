@@ -179,8 +179,10 @@ fn of_tool(
     let text = digest.as_ref().map(digest_text).unwrap_or_default();
     let rejection = opened.rejection(server.name(), &tool.name, &text);
     let state = |state: &str, why| (state.to_owned(), why);
+    let shown = seen.is_some_and(|seen| seen.shown.iter().any(|(shown, _)| *shown == *tool.name));
     let (state, why) = match tool.standing(digest.as_ref(), now) {
         _ if seen.is_none() => state("not seen yet", None),
+        Ok(_) if shown => state("tool-changed", Some(TWO_FACED.to_owned())),
         Ok(standing) if standing.unverified() => state("unverified", None),
         Ok(standing) => match standing.exception() {
             Some(given) => excepted(given),
@@ -205,6 +207,8 @@ fn of_tool(
         described: described(tool),
     }
 }
+
+const TWO_FACED: &str = "agents were shown another definition: `catalogue diff` says more";
 
 /// A tool without a table has nothing but its name.
 fn undeclared_row(opened: &Opened, upstream: &str, tool: &ToolDefinition) -> Row {
