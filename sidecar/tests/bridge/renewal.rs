@@ -179,6 +179,8 @@ async fn a_certificate_is_renewed_before_it_ends_however_often_the_authority_ref
         3,
         "nothing is left beside them"
     );
+    // The enforcer is asked first whether it knows the new one.
+    bridge.logged("took over the certificate").await;
     bridge.say(REQUEST).await;
     assert!(bridge.hear().await["result"].is_object());
     assert_eq!(fake.seen().await.peer, fingerprint(&bridge));
