@@ -12,7 +12,6 @@ use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
 use agentca_policy::PinnedDefinition;
 use bytes::Bytes;
-use http::HeaderMap;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
@@ -145,20 +144,18 @@ impl Live {
         for upstream in &self.config.upstreams {
             let known = before.config.upstreams.iter();
             let mut known = known.filter(|known| known.name == upstream.name);
-            if known.any(|known| known.transport != upstream.transport) {
-                // Another server: nothing that was seen of the one before is true of it.
-                let seen = self.seen.of(&upstream.name);
+            let is_another = known.any(|known| known.transport != upstream.transport);
+            let (name, seen) = (&upstream.name, self.seen.of(&upstream.name));
+            if is_another {
+                // Nothing that was seen of the one before is true of it.
                 seen.forget();
-                seen.judge_anew(|_| true);
             }
+            // Any other change of the configuration is nobody's word on a tool.
+            seen.judge_anew(|tool| {
+                is_another || self.pinned(name, tool) != before.pinned(name, tool)
+            });
         }
         self.shared = Arc::clone(&before.shared);
-        for upstream in &self.config.upstreams {
-            let name = &upstream.name;
-            // Any other change of the configuration is nobody's word on a tool.
-            let is_decided = |tool: &str| self.pinned(name, tool) != before.pinned(name, tool);
-            self.seen.of(name).judge_anew(is_decided);
-        }
         for (name, upstream) in &mut self.mcp {
             let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
             else {
@@ -282,16 +279,7 @@ impl Live {
             return Some((McpClient::program(Arc::clone(&stdio), limits), Some(stdio)));
         }
         let target = self.target(upstream)?;
-        let (own, shows) = (own.clone(), Arc::clone(&target));
-        let headers = Box::new(move || {
-            let mut headers = HeaderMap::new();
-            let shown = shows.credential(&own).map_err(|none| none.to_string())?;
-            if let Some(shown) = shown {
-                shown.put(&mut headers);
-            }
-            Ok(headers)
-        });
-        let endpoint = HttpEndpoint::of(target, headers);
+        let endpoint = HttpEndpoint::shown_to(target, own.clone());
         Some((McpClient::http(endpoint, limits), None))
     }
 

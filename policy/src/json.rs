@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -38,6 +39,15 @@ pub enum JsonError {
     /// No JSON.
     #[error("it is not JSON: {0}")]
     Syntax(String),
+}
+
+/// The order of names in the canonical form (RFC 8785 section 3.2.3).
+#[must_use]
+pub fn in_utf16(one: &str, other: &str) -> Ordering {
+    if one.is_ascii() && other.is_ascii() {
+        return one.cmp(other);
+    }
+    one.encode_utf16().cmp(other.encode_utf16())
 }
 
 /// Reads a text to its end.

@@ -127,12 +127,16 @@ impl Enforcer {
 
     /// Takes each newer credential into use when the enforcer lets it in, for ever.
     pub(crate) async fn take_over(&self) {
+        let mut pause = PAUSE.0;
         loop {
             let next = self.holder.next().await;
             if self.lets_in(&next).await {
                 self.holder.take_over(&next);
+                pause = PAUSE.0;
             } else {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
+                // Each look is a record of the enforcer's.
+                pause = pause.saturating_mul(2).min(PAUSE.1);
             }
         }
     }
@@ -447,7 +451,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const PROGRAM: &str = concat!("agentca-sidecar/", env!("CARGO_PKG_VERSION"));
 /// What the enforcer says by itself may have as many bytes, however short messages have to be.
 const OWN_DOCUMENTS: usize = 64 << 10;
-/// Between two looks whether the enforcer knows a new certificate.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks whether the enforcer knows a new certificate: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Connections kept without a request.
 const MOST_IDLE: usize = 16;

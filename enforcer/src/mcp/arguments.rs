@@ -1,11 +1,11 @@
 //! What a tool was called with, as the record of the call has it: the names that the pinned schema
 //! declares, and commitments to what was handed over under them ([`agentca_auditlog::disclosure`]).
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use agentca_auditlog::disclosure::{ArgumentSalts, Commitment, Discloser, REST, is_shown};
 use agentca_policy::Tool;
+use agentca_policy::json::in_utf16;
 
 use crate::config::DisclosedValues;
 use crate::jsonrpc::Members;
@@ -88,14 +88,6 @@ impl Arguments {
     pub(crate) fn into_disclosures(self) -> Vec<String> {
         self.disclosures
     }
-}
-
-/// The order of names in records (RFC 8785 section 3.2.3).
-fn in_utf16(one: &str, other: &str) -> Ordering {
-    if one.is_ascii() && other.is_ascii() {
-        return one.cmp(other);
-    }
-    one.encode_utf16().cmp(other.encode_utf16())
 }
 
 /// Arguments of one call that stand in clear: with [`is_shown`] a bound on the record.

@@ -57,11 +57,16 @@ struct Arrived {
 impl Turn {
     /// Forwards what was permitted and passes on what comes back.
     pub(super) async fn exchange(&mut self, permit: Permit, mut exchange: Exchange<'_>) -> Given {
-        if permit.call().risk.recorded_before_forwarding() {
+        let is_recorded = permit.call().risk.recorded_before_forwarding();
+        if is_recorded {
             let decided = self.ledger.decide()?;
             self.session.worker.durability.wait(decided.index).await?;
         }
-        if let Some(denial) = self.withdrawn(&permit) {
+        // Right after the permit nothing but another catalogue can have changed.
+        let is_other = !Arc::ptr_eq(&self.session.worker.shared.live.load(), &self.live);
+        if (is_recorded || is_other)
+            && let Some(denial) = self.withdrawn(&permit)
+        {
             return self.mcp_denied(denial, &exchange).await;
         }
         let upstream = Arc::clone(&permit.call().upstream);

@@ -9,7 +9,7 @@ use agentca_policy::json::{self, JsonLimits};
 
 use super::pages::{Page, Pages};
 use super::reply::RESULT;
-use super::seen::Seen;
+use super::seen::{Seen, UNREADABLE};
 use super::splice::Changes;
 use crate::jsonrpc::{Edits, LIMITS, Members, place};
 use crate::peer::Rights;
@@ -173,7 +173,7 @@ impl ToolJudge {
                 .tool
                 .as_ref()
                 .and_then(|tool| Some(tool.pinned.as_ref()?.digest));
-            let digest = tool.digest.unwrap_or_default();
+            let digest = tool.digest.unwrap_or(UNREADABLE);
             if pinned.is_some_and(|pinned| pinned != digest) {
                 self.seen.distrust(&tool.name, digest);
             }

@@ -19,6 +19,9 @@ pub(crate) struct SeenTools {
 /// Digests of what agents were shown as it was not pinned, by tool.
 pub(crate) type Odd = Arc<HashMap<Box<str>, [u8; 32]>>;
 
+/// What stands for the digest of a definition that cannot be read: no text has it.
+pub(crate) const UNREADABLE: [u8; 32] = [0; 32];
+
 /// The tools of one server.
 #[derive(Debug)]
 pub(crate) struct Seen {

@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::seen::{Listed, Odd};
+use super::seen::{Listed, Odd, UNREADABLE};
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
 use crate::ops::{Board, ToolCounts};
@@ -192,9 +192,7 @@ impl Watcher {
         let seen = live.seen_tools().of(upstream);
         let mut listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
         for tool in &listed {
-            if let Some(digest) = tool.digest {
-                seen.agree(&tool.name, digest);
-            }
+            seen.agree(&tool.name, tool.digest.unwrap_or(UNREADABLE));
         }
         // What agents were shown otherwise counts, whatever we are shown.
         let odd = seen.odd();

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use agentca_auditlog::sse::EventReader;
+use agentca_identity::spiffe::SpiffeId;
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -65,6 +66,20 @@ pub fn connect_plainly(host: String, port: u16) -> Connect {
 }
 
 impl HttpEndpoint {
+    /// The endpoint of an upstream, with what is shown to it for `own`.
+    pub(crate) fn shown_to(target: Arc<Target>, own: SpiffeId) -> Self {
+        let shows = Arc::clone(&target);
+        let headers = Box::new(move || {
+            let mut headers = HeaderMap::new();
+            let shown = shows.credential(&own).map_err(|none| none.to_string())?;
+            if let Some(shown) = shown {
+                shown.put(&mut headers);
+            }
+            Ok(headers)
+        });
+        Self::of(target, headers)
+    }
+
     /// The endpoint of an upstream; for its credentials `headers` asks [`Target::credential`].
     pub(crate) fn of(target: Arc<Target>, headers: Headers) -> Self {
         Self {

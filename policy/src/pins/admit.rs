@@ -9,6 +9,7 @@ use super::{Approved, Pin, PinsFile, Rejection};
 use crate::approval::{StatementError, Subject, VerifiedApproval};
 use crate::assessment::{Assessors, VerifiedAssessment};
 use crate::digest::parse_digest;
+use crate::json::in_utf16;
 use crate::tool::PinnedDefinition;
 
 /// Against what statements are verified.
@@ -123,7 +124,7 @@ impl Admitted {
             }
         };
         let mut arguments: Vec<Box<str>> = definition.arguments().map(Box::from).collect();
-        arguments.sort_by(|one, other| one.encode_utf16().cmp(other.encode_utf16()));
+        arguments.sort_by(|one, other| in_utf16(one, other));
         let pinned = PinnedDefinition {
             digest,
             schema_in: definition.schema_in_digest(),

@@ -111,16 +111,7 @@ impl InConfig {
         let target = Arc::new(target.map_err(|error| wrong(&error))?);
         // No agent's: what is shown for one of them alone is not shown for a scan.
         let own: SpiffeId = "spiffe://scan/ca".parse().map_err(|error| wrong(&error))?;
-        let shows = Arc::clone(&target);
-        let headers = Box::new(move || {
-            let mut headers = HeaderMap::new();
-            let shown = shows.credential(&own).map_err(|none| none.to_string())?;
-            if let Some(shown) = shown {
-                shown.put(&mut headers);
-            }
-            Ok(headers)
-        });
-        Ok(Asked::http(HttpEndpoint::of(target, headers)))
+        Ok(Asked::http(HttpEndpoint::shown_to(target, own)))
     }
 }
 
