@@ -19,8 +19,8 @@ pub struct FileStore {
     /// The directory's final path.
     directory: PathBuf,
     state: Mutex<State>,
-    /// Held, not used: the lock goes with it. None is held to read only.
-    lock: Option<File>,
+    /// None is held to read only.
+    lock: Option<Lock>,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl FileStore {
             .write(true)
             .open(&path)
             .map_err(|e| StoreError::new("open", path.display(), e))?;
-        hold(&lock, &path)?;
+        let lock = Lock::take(lock, &path)?;
         Ok(Self::new(directory, directory.to_owned(), Some(lock)))
     }
 
@@ -76,8 +76,7 @@ impl FileStore {
                 .map_err(|e| StoreError::new("create", path.display(), e))?;
         }
         let path = root.join(LOCK);
-        let lock = new_file(&path)?;
-        hold(&lock, &path)?;
+        let lock = Lock::take(new_file(&path)?, &path)?;
         Ok(Self::new(directory, root, Some(lock)))
     }
 
@@ -97,7 +96,7 @@ impl FileStore {
         Ok(firsts)
     }
 
-    fn new(directory: &Path, root: PathBuf, lock: Option<File>) -> Self {
+    fn new(directory: &Path, root: PathBuf, lock: Option<Lock>) -> Self {
         let state = State {
             root,
             open: BTreeMap::new(),
@@ -280,6 +279,35 @@ fn foreign(path: &str) -> StoreError {
     StoreError::new("accept", path, error)
 }
 
+/// The held lock file of a log. It is given back by name: a child that is just being started has a copy of every
+/// descriptor until it runs its program, and closing ours alone would leave the lock with it.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn take(file: File, path: &Path) -> Result<Self, StoreError> {
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(e) => {
+                let source = match e {
+                    TryLockError::WouldBlock => {
+                        io::Error::new(io::ErrorKind::WouldBlock, "another process has it open")
+                    }
+                    TryLockError::Error(e) => e,
+                };
+                Err(StoreError::new("lock", path.display(), source))
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What fails here is undone by closing.
+        let _ = self.0.unlock();
+    }
+}
+
 fn names(directory: &Path) -> Result<Vec<String>, StoreError> {
     let entries = || {
         fs::read_dir(directory)?
@@ -291,18 +319,6 @@ fn names(directory: &Path) -> Result<Vec<String>, StoreError> {
 
 fn is_empty(directory: &Path) -> Result<bool, StoreError> {
     Ok(names(directory)?.is_empty())
-}
-
-fn hold(lock: &File, path: &Path) -> Result<(), StoreError> {
-    lock.try_lock().map_err(|e| {
-        let source = match e {
-            TryLockError::WouldBlock => {
-                io::Error::new(io::ErrorKind::WouldBlock, "another process has it open")
-            }
-            TryLockError::Error(e) => e,
-        };
-        StoreError::new("lock", path.display(), source)
-    })
 }
 
 fn new_file(path: &Path) -> Result<File, StoreError> {
@@ -393,8 +409,11 @@ mod tests {
         let store = created(&temp.path().join("log"));
         let error = FileStore::open(&temp.path().join("log")).unwrap_err();
         assert!(error.to_string().contains("another process"), "{error}");
+        // What a child has until it runs its program.
+        let copy = store.lock.as_ref().unwrap().0.try_clone().unwrap();
         drop(store);
         FileStore::open(&temp.path().join("log")).unwrap();
+        drop(copy);
     }
 
     #[test]
