@@ -117,7 +117,7 @@ fn open(
     let verified = live.agents().peer(connection.peer_certificates()?)?;
     let peer = Peer::new(&verified, &worker.shared.registry)?;
     let most = live.config().limits.max_agent_connections;
-    let agent = peer.uri().to_string();
+    let agent = Arc::clone(peer.record().uri());
     let Some(place) = worker.shared.shares.enter(&agent, most) else {
         worker.turn_away(
             "too many connections of one agent: some were closed",

@@ -40,7 +40,7 @@ pub struct Live {
     /// Of upstreams that speak MCP.
     mcp: HashMap<Arc<str>, McpUpstream>,
     sessions: Sessions,
-    states: MacKey,
+    states: Arc<MacKey>,
     seen: Arc<SeenTools>,
     shared: Arc<SharedSessions>,
 }
@@ -130,7 +130,7 @@ impl Live {
             targets: targets(&config)?,
             mcp: mcp_upstreams(&config)?,
             sessions: Sessions::new(derived(identity, "agentca MCP sessions")?),
-            states: derived(identity, "agentca MCP request states")?,
+            states: Arc::new(derived(identity, "agentca MCP request states")?),
             seen: Arc::default(),
             shared: Arc::default(),
             config,
@@ -318,7 +318,7 @@ impl Live {
     }
 
     /// What states of unfinished calls are sealed with.
-    pub(crate) fn states(&self) -> &MacKey {
+    pub(crate) fn states(&self) -> &Arc<MacKey> {
         &self.states
     }
 

@@ -85,11 +85,6 @@ impl Peer {
         self.trust
     }
 
-    /// The index of the agent's grant in the authority's log.
-    pub(crate) fn grant(&self) -> u64 {
-        self.record.grant()
-    }
-
     /// What the agent may now, apart from its connection.
     pub(crate) fn rights(&self) -> Rights {
         Rights {

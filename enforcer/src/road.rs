@@ -34,13 +34,13 @@ pub(crate) enum Cleared {
     /// Say in its body which call of MCP it is.
     Mcp(Doorway),
     /// The same, where several servers are behind one endpoint.
-    McpShared(Head),
+    McpShared(Box<Head>),
 }
 
 /// That every step of the road was passed, and for what.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    head: Head,
+    head: Box<Head>,
     matched: Matched,
     target: Destination,
     scope: Scope,
@@ -95,7 +95,7 @@ pub(crate) fn authorise(
     registry: &Registry,
     live: &Live,
     (peer, known): (&Peer, Standing),
-    head: Result<Head, Denial>,
+    head: Result<Box<Head>, Denial>,
 ) -> Result<Cleared, Refusal> {
     fresh(registry)?;
     environment(live, peer)?;
@@ -165,7 +165,7 @@ pub(crate) fn still_standing(
 
 /// The last steps, and the only place where a permit is made.
 fn grant(
-    head: Head,
+    head: Box<Head>,
     matched: Matched,
     target: Destination,
     peer: &Peer,
@@ -223,7 +223,7 @@ impl Permit {
 
     /// Gives up the permit for what is to be sent.
     pub(crate) fn into_head(self) -> Head {
-        self.head
+        *self.head
     }
 }
 

@@ -95,7 +95,7 @@ async fn answer(
 }
 
 /// Decides on it, and does what was decided.
-async fn judge(turn: &mut Turn, head: Result<Head, Denial>) -> Given {
+async fn judge(turn: &mut Turn, head: Result<Box<Head>, Denial>) -> Given {
     if let Some(waiting) = turn.waits_for_issue() {
         // Rare, and not worth its room in every request.
         Box::pin(waiting).await;
@@ -147,7 +147,7 @@ impl Turn {
         request: Request<Incoming>,
         call: Call,
         shape: Shape,
-    ) -> (Self, Result<Head, Denial>) {
+    ) -> (Self, Result<Box<Head>, Denial>) {
         let live = session.worker.shared.live.load_full();
         let (parts, body) = request.into_parts();
         let asked = Asked::of(&parts);
@@ -161,7 +161,7 @@ impl Turn {
             headers_max: limits.headers_max,
         };
         let head = Head::read(parts, &rules);
-        let ledger = Ledger::begin(&session, &asked.method, head.as_ref().ok());
+        let ledger = Ledger::begin(&session, &asked.method, head.as_deref().ok());
         let (body, call) = (Some(body), Some(call));
         (
             Self {

@@ -107,7 +107,7 @@ impl Session {
     /// The agent lost rights: says which way.
     pub(crate) fn cut_by_status(&self) {
         let live = self.worker.shared.live.load();
-        live.end_programs(&self.peer.uri().to_string());
+        live.end_programs(self.peer.record().uri());
         self.cut(self.ended_by_status());
     }
 

@@ -17,7 +17,7 @@ fn read(request: Request<()>, protocol: Protocol) -> Result<Head, Denial> {
         head_max: 1000,
         headers_max: 20,
     };
-    Head::read(request.into_parts().0, &rules)
+    Head::read(request.into_parts().0, &rules).map(|head| *head)
 }
 
 fn get(path: &str) -> http::request::Builder {

@@ -16,7 +16,7 @@ pub(crate) struct Doorway {
     upstream: Arc<str>,
     server: Option<Arc<McpServer>>,
     options: McpOptions,
-    head: Head,
+    head: Box<Head>,
 }
 
 /// Which kind of endpoint a path is.
@@ -76,7 +76,7 @@ impl Doorway {
     }
 
     /// The head as it goes on, and where to.
-    pub(crate) fn leave(self, live: &Live) -> Option<(Head, Destination)> {
+    pub(crate) fn leave(self, live: &Live) -> Option<(Box<Head>, Destination)> {
         let (target, path) = live.destination(&self.upstream)?;
         let mut head = self.head;
         head.uri = Uri::try_from(&*path).ok()?;
@@ -91,7 +91,7 @@ impl Found {
     }
 
     /// With what asked for it.
-    pub(crate) fn with(self, live: &Live, head: Head) -> Doorway {
+    pub(crate) fn with(self, live: &Live, head: Box<Head>) -> Doorway {
         let server = live.config().mcp_catalogue.server(&self.upstream);
         Doorway {
             server: server.map(Arc::clone),

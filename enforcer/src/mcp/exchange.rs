@@ -112,8 +112,8 @@ impl Turn {
                 } else {
                     (pause, None)
                 };
-                self.events((*source, exchange.expected, seen), head, pauses)
-                    .await
+                // Once for a stream, and not worth its room in every call.
+                Box::pin(self.events((*source, exchange.expected, seen), head, pauses)).await
             }
         }
     }
@@ -168,8 +168,8 @@ impl Turn {
                     .await
             }
             Destination::Program(stdio) => {
-                self.through_pipes(&permit, &stdio, exchange, (&timer, pause))
-                    .await
+                // Of another kind than most, and not worth its room in every call.
+                Box::pin(self.through_pipes(&permit, &stdio, exchange, (&timer, pause))).await
             }
         }
     }
@@ -212,10 +212,10 @@ impl Turn {
         exchange: &mut Exchange<'_>,
         waiting: (&Timer, Duration),
     ) -> Result<Arrived, ForwardFailure> {
-        let agent = self.session.peer.uri().to_string();
+        let agent = self.session.peer.record().uri();
         let session = exchange.conversation.session.as_ref();
         let speaker = Speaker {
-            agent: &agent,
+            agent,
             session: session.map(|session| session.id.as_str()),
             fresh: self.session.worker.random(),
         };
@@ -458,8 +458,7 @@ impl Turn {
             headers.remove(SESSION_ID);
             return Ok(());
         };
-        let agent = self.session.peer.uri().to_string();
-        let holder = self.holder(upstream, &agent);
+        let holder = self.holder(upstream);
         let id = id
             .to_str()
             .map_err(|_| "the server's session id cannot be read")?;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use super::lists::{Filter, Judge, ToolJudge};
 use super::pages::Pages;
 use super::reply::{Answer, Expected};
-use super::request_state::StateSeal;
-use super::rpc::{Kind, Message};
+use super::request_state::{StateSeal, Whose};
+use super::rpc::Message;
 use super::seen::{Seen, SeenTools};
 use crate::jsonrpc::Came;
 use crate::peer::Rights;
@@ -25,7 +25,7 @@ pub struct ServerReader {
     seen: Arc<Seen>,
     pages: Arc<Pages>,
     rights: Rights,
-    states: MacKey,
+    states: Arc<MacKey>,
 }
 
 /// What was asked.
@@ -60,7 +60,7 @@ impl ServerReader {
             server,
             pages: Arc::default(),
             rights: Rights::new(scopes, trust, None),
-            states,
+            states: Arc::new(states),
         }
     }
 
@@ -116,12 +116,12 @@ impl ServerReader {
     fn seal(&self) -> Option<StateSeal> {
         let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"pay"}}"#;
         let message = Message::read(Bytes::from_static(call.as_bytes())).ok()?;
-        let Kind::Request(request) = message.kind() else {
-            return None;
+        let whose = Whose {
+            upstream: Arc::clone(self.server.name()),
+            agent: "spiffe://example.org/prod/agent/support-01".into(),
+            grant: 1,
         };
-        let agent = "spiffe://example.org/prod/agent/support-01".to_owned();
-        let whose = (Arc::clone(self.server.name()), agent, 1);
-        Some(StateSeal::of(&self.states, whose, &message, request))
+        Some(StateSeal::of(&self.states, whose, &message))
     }
 }
 

@@ -191,7 +191,10 @@ fn unfinished(
     seal: &StateSeal,
 ) -> Result<ServerMessage, &'static str> {
     let own = jsonrpc::text(state).ok_or("the server's state is no text")?;
-    let sealed = serde_json::Value::from(seal.seal(&own, Timestamp::now()));
+    let sealed = seal
+        .seal(&own, Timestamp::now())
+        .ok_or("the server's state belongs to no request")?;
+    let sealed = serde_json::Value::from(sealed);
     let text = message.with([(state, &sealed.to_string())]);
     Ok(answer(Some(text), false))
 }

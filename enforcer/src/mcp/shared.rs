@@ -95,7 +95,7 @@ enum Heard {
 
 impl Turn {
     /// Answers a request at the shared endpoint.
-    pub(crate) async fn mcp_shared(&mut self, head: Head) -> Given {
+    pub(crate) async fn mcp_shared(&mut self, head: Box<Head>) -> Given {
         let shared: Arc<str> = SHARED.into();
         self.ledger.on_mcp(super::turn::unnamed(&shared));
         if let Err(denial) = super::heads::own_origin(&head.headers, &self.asked.target_uri) {
@@ -256,11 +256,8 @@ impl Turn {
     /// `initialize`: the session is the agent's alone, and stands for nothing yet.
     async fn shared_session(&mut self, message: &Message, version: Revision) -> Given {
         let id = fresh_id(&self.session.worker.random());
-        let agent = self.session.peer.uri().to_string();
-        let sealed = self
-            .live
-            .sessions()
-            .seal(self.holder(SHARED, &agent), version, &id);
+        let sessions = self.live.sessions();
+        let sealed = sessions.seal(self.holder(SHARED), version, &id);
         let result = json!({
             "protocolVersion": version.as_str(),
             "capabilities": { "tools": {} },
@@ -277,7 +274,7 @@ impl Turn {
 
     async fn shared_call(
         &mut self,
-        mut head: Head,
+        mut head: Box<Head>,
         (upstream, message): (Arc<str>, Message),
         conversation: Conversation,
     ) -> Given {
@@ -352,11 +349,9 @@ impl Turn {
         let (Some(revision), Some(shared)) = (conversation.revision, &conversation.session) else {
             return Ok(conversation);
         };
-        let agent = self.session.peer.uri().to_string();
-        let slot = self
-            .live
-            .shared_sessions()
-            .slot(&agent, &shared.id, upstream);
+        let agent = self.session.peer.record().uri();
+        let sessions = self.live.shared_sessions();
+        let slot = sessions.slot(agent, &shared.id, upstream);
         // Calls that come at once wait for the first of them, each no longer than for an answer.
         let timer = self.session.worker.timers.timer();
         timer.restart(self.live.mcp_pause(upstream));
@@ -407,7 +402,7 @@ impl Turn {
             .map_err(|_| UpstreamError::Unusable("a session cannot be begun"))?;
         let found = Doorway::named(&self.live, upstream)
             .ok_or(UpstreamError::Unusable("the server is not there"))?;
-        let mut doorway = found.with(&self.live, head.clone());
+        let mut doorway = found.with(&self.live, Box::new(head.clone()));
         super::heads::prepare(&mut doorway, &conversation);
         let kind = match message.id() {
             Some(_) => Answer::Initialize,

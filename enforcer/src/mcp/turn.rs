@@ -15,7 +15,7 @@ use super::exchange::Exchange;
 use super::heads::{is_json, own_origin, parameters, prepare, repeat};
 use super::lists::{Filter, Judge, ToolJudge};
 use super::reply::{Answer, Expected};
-use super::request_state::StateSeal;
+use super::request_state::{StateSeal, Whose};
 use super::revision::{self, LAST_EVENT_ID, Revision, SESSION_ID};
 use super::rpc::{BAD_PARAMS, Kind, Message, RpcRefusal};
 use super::session::{Holder, Opened};
@@ -244,8 +244,7 @@ impl Turn {
                 false => Ok(None),
             };
         };
-        let agent = self.session.peer.uri().to_string();
-        let holder = self.holder(upstream, &agent);
+        let holder = self.holder(upstream);
         let unknown = || {
             let detail = "there is no such session of this agent: begin again with `initialize`";
             Denial::new(Rule::Session, detail)
@@ -254,11 +253,12 @@ impl Turn {
         opened.map(Some).ok_or_else(unknown)
     }
 
-    pub(super) fn holder<'a>(&self, upstream: &'a str, agent: &'a str) -> Holder<'a> {
+    pub(super) fn holder<'a>(&'a self, upstream: &'a str) -> Holder<'a> {
+        let record = self.session.peer.record();
         Holder {
             upstream,
-            agent,
-            grant: self.session.peer.grant(),
+            agent: record.uri(),
+            grant: record.grant(),
         }
     }
 
@@ -324,9 +324,13 @@ impl Turn {
         if !modern || !several.contains(&request.method.as_str()) {
             return None;
         }
-        let peer = &self.session.peer;
-        let whose = (Arc::clone(upstream), peer.uri().to_string(), peer.grant());
-        Some(StateSeal::of(self.live.states(), whose, message, request))
+        let record = self.session.peer.record();
+        let whose = Whose {
+            upstream: Arc::clone(upstream),
+            agent: Arc::clone(record.uri()),
+            grant: record.grant(),
+        };
+        Some(StateSeal::of(self.live.states(), whose, message))
     }
 
     /// A list of which an agent may have all or nothing, by the method that reads its members.

@@ -1,5 +1,7 @@
 //! What records are made of: who called, the request's id, how it ended.
 
+use std::sync::Arc;
+
 use agentca_auditlog::decision::AgentFields;
 use agentca_identity::certificate::{AgentIdentity, Certificate};
 use agentca_identity::serial::Serial;
@@ -50,7 +52,7 @@ impl Ended {
 /// The agent's part of every record, prepared once per connection.
 #[derive(Debug)]
 pub(crate) struct AgentPart {
-    uri: String,
+    uri: Arc<str>,
     serial: Serial,
     fingerprint: [u8; 32],
     identity: AgentIdentity,
@@ -59,13 +61,19 @@ pub(crate) struct AgentPart {
 impl AgentPart {
     pub(crate) fn of(certificate: &Certificate, identity: &AgentIdentity) -> Self {
         Self {
-            uri: identity.uri.to_string(),
+            uri: identity.uri.to_string().into(),
             serial: certificate.serial(),
             fingerprint: certificate.fingerprint(),
             identity: identity.clone(),
         }
     }
 
+    /// The agent's URI as records have it.
+    pub(crate) fn uri(&self) -> &Arc<str> {
+        &self.uri
+    }
+
+    /// The index of the agent's grant in the authority's log.
     pub(crate) fn grant(&self) -> u64 {
         self.identity.grant
     }
