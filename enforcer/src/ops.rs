@@ -7,7 +7,9 @@
 mod counters;
 mod health;
 mod http;
+mod kinds;
 mod metrics;
+mod tally;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +18,9 @@ use agentca_auditlog::log::Log;
 use agentca_identity::time::Timestamp;
 
 pub use self::counters::Board;
-pub(crate) use self::counters::{
-    Counters, Decided, Failure, Finished, McpKind, Measured, RunningStream, ToolCounts,
-};
+pub(crate) use self::counters::{Counters, Decided, Finished, Measured, RunningStream, ToolCounts};
 pub use self::http::serve;
+pub(crate) use self::kinds::{Failure, McpKind};
 use crate::status::Registry;
 
 /// Where the answers come from.

@@ -69,7 +69,9 @@ impl Timestamp {
 
     /// `2026-11-21T06:49:20.123Z`: always UTC, always milliseconds.
     pub fn rfc3339(self) -> String {
-        self.to_string()
+        std::str::from_utf8(&self.letters())
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Reads exactly what [`Timestamp::rfc3339`] writes.
@@ -152,6 +154,28 @@ impl Timestamp {
         }
     }
 
+    /// `YYYY-MM-DDThh:mm:ss.mmmZ`. Every record has one, so it is not left to formatting.
+    fn letters(self) -> [u8; 24] {
+        let civil = self.civil();
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        for (at, width, number) in [
+            (0, 4, civil.year),
+            (5, 2, civil.month),
+            (8, 2, civil.day),
+            (11, 2, civil.hour),
+            (14, 2, civil.minute),
+            (17, 2, civil.second),
+            (20, 3, civil.milli),
+        ] {
+            let mut rest = number;
+            for digit in text.iter_mut().skip(at).take(width).rev() {
+                *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+                rest /= 10;
+            }
+        }
+        text
+    }
+
     fn civil(self) -> Civil {
         let days = self.0.div_euclid(DAY);
         let rest = self.0.rem_euclid(DAY);
@@ -182,19 +206,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Civil {
-            year,
-            month,
-            day,
-            hour,
-            minute,
-            second,
-            milli,
-        } = self.civil();
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-        )
+        f.pad(std::str::from_utf8(&self.letters()).unwrap_or_default())
     }
 }
 

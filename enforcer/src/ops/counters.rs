@@ -6,34 +6,15 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use agentca_policy::{Risk, Rule};
 
+use super::kinds::{Failure, McpKind};
+use super::tally::{Histogram, Tally};
 use crate::disclosures::DisclosureCounts;
-use crate::upstream::UpstreamError;
-
-/// A number that one thread writes and others read.
-#[derive(Debug, Default)]
-pub(super) struct Tally(AtomicU64);
-
-impl Tally {
-    fn add(&self, many: u64) {
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store(before.wrapping_add(many), Ordering::Relaxed);
-    }
-
-    fn take(&self) {
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store(before.saturating_sub(1), Ordering::Relaxed);
-    }
-
-    pub(super) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// All counters of a process.
 #[derive(Debug, Default)]
@@ -184,34 +165,6 @@ impl OfUpstream {
         if self.state.load(Ordering::Relaxed) != state {
             self.state.store(state, Ordering::Relaxed);
         }
-    }
-}
-
-/// How often something took how long.
-#[derive(Debug, Default)]
-pub(super) struct Histogram {
-    buckets: [Tally; BOUNDS_US.len() + 1],
-    nanos: Tally,
-}
-
-impl Histogram {
-    fn observe(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let place = BOUNDS_US.partition_point(|bound| *bound < micros);
-        if let Some(bucket) = self.buckets.get(place) {
-            bucket.add(1);
-        }
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.add(nanos);
-    }
-
-    /// How many there are in each bucket, the last of them without a bound.
-    pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
-        self.buckets.iter().map(Tally::value)
-    }
-
-    pub(super) fn nanos(&self) -> u64 {
-        self.nanos.value()
     }
 }
 
@@ -384,112 +337,6 @@ impl Measured {
     }
 }
 
-/// How an upstream failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    Connect,
-    TimedOut,
-    Exchange,
-    Unusable,
-    NoCredential,
-    Process,
-}
-
-impl Failure {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Connect,
-        Self::TimedOut,
-        Self::Exchange,
-        Self::Unusable,
-        Self::NoCredential,
-        Self::Process,
-    ];
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::TimedOut => "timeout",
-            Self::Exchange => "exchange",
-            Self::Unusable => "unusable",
-            Self::NoCredential => "no-credential",
-            Self::Process => "process",
-        }
-    }
-}
-
-impl From<&UpstreamError> for Failure {
-    fn from(error: &UpstreamError) -> Self {
-        match error {
-            UpstreamError::Connect(_) => Self::Connect,
-            UpstreamError::TimedOut => Self::TimedOut,
-            UpstreamError::Exchange(_) => Self::Exchange,
-            UpstreamError::Program(_) => Self::Process,
-            UpstreamError::Unusable(_) => Self::Unusable,
-        }
-    }
-}
-
-/// What an MCP message asks for: a client can't make up more of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum McpKind {
-    Call,
-    List,
-    Resource,
-    Prompt,
-    Completion,
-    Subscription,
-    Task,
-    Session,
-    Notification,
-    Other,
-}
-
-impl McpKind {
-    pub(super) const ALL: [Self; 10] = [
-        Self::Call,
-        Self::List,
-        Self::Resource,
-        Self::Prompt,
-        Self::Completion,
-        Self::Subscription,
-        Self::Task,
-        Self::Session,
-        Self::Notification,
-        Self::Other,
-    ];
-
-    /// Of a method's name.
-    pub(crate) fn of(method: &str) -> Self {
-        match method.split_once('/').unwrap_or((method, "")) {
-            ("tools", "call") => Self::Call,
-            (_, "list") | ("resources", "templates/list") => Self::List,
-            ("resources", "subscribe" | "unsubscribe") | ("subscriptions", _) => Self::Subscription,
-            ("resources", _) => Self::Resource,
-            ("prompts", _) => Self::Prompt,
-            ("completion", _) => Self::Completion,
-            ("tasks", _) => Self::Task,
-            ("initialize" | "ping" | "server", _) => Self::Session,
-            ("notifications", _) => Self::Notification,
-            _ => Self::Other,
-        }
-    }
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Call => "call",
-            Self::List => "list",
-            Self::Resource => "resource",
-            Self::Prompt => "prompt",
-            Self::Completion => "completion",
-            Self::Subscription => "subscription",
-            Self::Task => "task",
-            Self::Session => "session",
-            Self::Notification => "notification",
-            Self::Other => "other",
-        }
-    }
-}
-
 fn place_of_rule(rule: Rule) -> usize {
     rule as usize
 }
@@ -507,12 +354,6 @@ const ALL_RISKS: [Risk; 5] = [
 ];
 const RISKS: usize = ALL_RISKS.len() + 1;
 const RULES: usize = Rule::ALL.len() + 1;
-
-/// The buckets' upper bounds, in microseconds: 100 µs to 10 s.
-pub(super) const BOUNDS_US: [u64; 16] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 2_500_000, 5_000_000, 10_000_000,
-];
 
 const ANSWERS: u8 = 1;
 const FAILS: u8 = 2;
@@ -534,34 +375,6 @@ mod tests {
         }
         for (place, kind) in McpKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, place);
-        }
-    }
-
-    #[test]
-    fn a_bound_belongs_to_its_bucket() {
-        let histogram = Histogram::default();
-        for micros in [0, 100, 101, 10_000_000, 10_000_001] {
-            histogram.observe(Duration::from_micros(micros));
-        }
-        let counts: Vec<u64> = histogram.counts().collect();
-        assert_eq!(counts.iter().sum::<u64>(), 5);
-        assert_eq!((counts[0], counts[1], counts[15], counts[16]), (2, 1, 1, 1));
-        assert_eq!(histogram.nanos(), 20_000_202_000);
-    }
-
-    #[test]
-    fn methods_are_of_few_kinds() {
-        for (method, kind) in [
-            ("tools/call", McpKind::Call),
-            ("tools/list", McpKind::List),
-            ("resources/templates/list", McpKind::List),
-            ("resources/read", McpKind::Resource),
-            ("resources/subscribe", McpKind::Subscription),
-            ("initialize", McpKind::Session),
-            ("notifications/progress", McpKind::Notification),
-            ("anything a client makes up", McpKind::Other),
-        ] {
-            assert_eq!(McpKind::of(method), kind, "{method}");
         }
     }
 

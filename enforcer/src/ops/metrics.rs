@@ -8,7 +8,9 @@ use std::time::Instant;
 use agentca_identity::time::Timestamp;
 
 use super::Ops;
-use super::counters::{BOUNDS_US, Failure, Histogram, McpKind, OfUpstream, State};
+use super::counters::{OfUpstream, State};
+use super::kinds::{Failure, McpKind};
+use super::tally::{BOUNDS_US, Histogram};
 use crate::status::Readiness;
 
 /// Everything there is to know.
