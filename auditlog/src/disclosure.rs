@@ -63,10 +63,20 @@ impl ArgumentSalts {
 }
 
 /// Writes disclosures, one after the other into the same memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Discloser {
     array: String,
     text: String,
+}
+
+impl Default for Discloser {
+    fn default() -> Self {
+        // Most values are short.
+        Self {
+            array: String::with_capacity(128),
+            text: String::with_capacity(256),
+        }
+    }
 }
 
 impl Discloser {

@@ -54,15 +54,17 @@ pub fn in_utf16(one: &str, other: &str) -> Ordering {
 ///
 /// # Errors
 /// [`JsonError`] unless it is one JSON value within the limits that every reader reads alike.
-pub fn check(text: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
-    measure(text, limits).map(drop)
+pub fn check(text: &[u8], limits: JsonLimits) -> Result<&str, JsonError> {
+    // Once for all, and not for each text in it.
+    let text = std::str::from_utf8(text).map_err(|error| JsonError::Syntax(error.to_string()))?;
+    measure(text, limits).map(|_taken| text)
 }
 
-/// The same, and what the text takes of the limits.
+/// Reads a text to its end, and says what it takes of the limits.
 ///
 /// # Errors
 /// As [`check`].
-pub fn measure(text: &[u8], limits: JsonLimits) -> Result<JsonLimits, JsonError> {
+pub fn measure(text: &str, limits: JsonLimits) -> Result<JsonLimits, JsonError> {
     let refusal = Cell::new(None);
     let values = Cell::new(limits.values);
     let deepest = Cell::new(limits.depth);
@@ -73,7 +75,7 @@ pub fn measure(text: &[u8], limits: JsonLimits) -> Result<JsonLimits, JsonError>
         deepest: &deepest,
         refusal: &refusal,
     };
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut reader = serde_json::Deserializer::from_str(text);
     let read = strict.deserialize(&mut reader).and_then(|()| reader.end());
     match (refusal.take(), read) {
         (Some(refusal), _) => Err(refusal),
@@ -310,9 +312,9 @@ mod tests {
         assert_eq!(refused(r#"[[[[{"a":1}]]]]"#), JsonError::TooDeep(4));
         let list = |many: usize| format!("[{}]", vec!["0"; many].join(","));
         check(list(39).as_bytes(), LIMITS).unwrap();
-        let taken = measure(br#"[[{"a":1}],2,[]]"#, LIMITS).unwrap();
+        let taken = measure(r#"[[{"a":1}],2,[]]"#, LIMITS).unwrap();
         assert_eq!((taken.depth, taken.values), (3, 6));
-        assert_eq!(measure(b"0", LIMITS).unwrap().depth, 0);
+        assert_eq!(measure("0", LIMITS).unwrap().depth, 0);
         assert_eq!(refused(&list(40)), JsonError::TooMany(40));
     }
 
@@ -349,7 +351,7 @@ mod tests {
             let ours = check(text.as_bytes(), LIMITS);
             let theirs = serde_json::from_str::<serde_json::Value>(&text);
             match ours {
-                Ok(()) => prop_assert!(theirs.is_ok()),
+                Ok(_) => prop_assert!(theirs.is_ok()),
                 Err(JsonError::Syntax(_)) => prop_assert!(theirs.is_err()),
                 Err(_) => {}
             }

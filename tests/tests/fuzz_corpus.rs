@@ -244,7 +244,7 @@ fn good_seeds_are_accepted() {
             depth: 64,
             values: 10_000,
         };
-        assert_eq!(check_json(&bytes, limits), Ok(()), "{seed}");
+        assert!(check_json(&bytes, limits).is_ok(), "{seed}");
     }
     for (seed, bytes) in seeds("rpc") {
         let read = agentca_enforcer::message_method(&bytes).is_some();

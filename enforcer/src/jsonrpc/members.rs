@@ -85,7 +85,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
+                // Most messages and their parts have no more.
+                let mut members = Vec::with_capacity(8);
                 while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
                     members.push((name.0, value));
                 }

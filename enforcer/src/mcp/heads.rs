@@ -15,6 +15,9 @@ use crate::road::{Denial, Matched, Permit};
 
 /// No page of another origin may speak for an agent (MCP, Streamable HTTP, security warning).
 pub(super) fn own_origin(headers: &HeaderMap, target: &str) -> Result<(), Denial> {
+    if !headers.contains_key(header::ORIGIN) {
+        return Ok(());
+    }
     let own = target.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
     let foreign = headers
         .get_all(header::ORIGIN)

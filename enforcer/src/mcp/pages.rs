@@ -231,7 +231,7 @@ impl ListedTool {
         let name = Members::of(raw).and_then(|members| members.text("name"))?;
         let definition = ToolDefinition::parse(raw).ok();
         Some(Self {
-            values: json::measure(raw.as_bytes(), LIMITS).ok()?.values,
+            values: json::measure(raw, LIMITS).ok()?.values,
             place,
             digest: definition.map(|definition| definition.digest()),
             tool: server.tool(&name).map(Arc::clone),
@@ -336,7 +336,7 @@ impl Reader<'_> {
             depth: DEPTH,
             ..LIMITS
         };
-        json::check(raw.as_bytes(), limits).ok()?;
+        json::measure(raw, limits).ok()?;
         let tool = ListedTool::read(raw, self.at..self.at + raw.len(), self.server)?;
         self.expect_after(&tool.name);
         Some(tool)
