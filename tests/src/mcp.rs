@@ -19,7 +19,8 @@ use crate::program::{Program, Said, ours};
 use crate::wait;
 
 pub use self::clients::{
-    Conformance, conformance, everything_program, python_client, typescript_client,
+    Conformance, conformance, everything_program, python_client, python_first_call,
+    typescript_client, typescript_first_call,
 };
 use self::clients::{everything_script, node_program};
 pub use self::messages::{

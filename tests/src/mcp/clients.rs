@@ -11,6 +11,15 @@ use crate::program::Said;
 
 /// The client of the official Python SDK; `words` as `tests/mcp/client.py` says.
 pub fn python_client(lab: &Lab, words: &[&str]) -> Said {
+    python(lab, "mcp/client.py", words)
+}
+
+/// The same as it comes, with one call; `words` as `tests/mcp/first_call.py` says.
+pub fn python_first_call(lab: &Lab, words: &[&str]) -> Said {
+    python(lab, "mcp/first_call.py", words)
+}
+
+fn python(lab: &Lab, script: &str, words: &[&str]) -> Said {
     let python = tests().join(".venv/bin/python");
     assert!(
         python.is_file(),
@@ -18,17 +27,23 @@ pub fn python_client(lab: &Lab, words: &[&str]) -> Said {
         python.display()
     );
     let mut command = lab.command(python);
-    command
-        .arg("-B")
-        .arg(tests().join("mcp/client.py"))
-        .args(words);
+    command.arg("-B").arg(tests().join(script)).args(words);
     Said::from(command)
 }
 
 /// The client of the official TypeScript SDKs; `words` as `tests/mcp/client.mjs` says.
 pub fn typescript_client(lab: &Lab, words: &[&str]) -> Said {
+    typescript(lab, "mcp/client.mjs", words)
+}
+
+/// The same as they come, with one call; `words` as `tests/mcp/first_call.mjs` says.
+pub fn typescript_first_call(lab: &Lab, words: &[&str]) -> Said {
+    typescript(lab, "mcp/first_call.mjs", words)
+}
+
+fn typescript(lab: &Lab, script: &str, words: &[&str]) -> Said {
     let mut command = lab.command(node_program());
-    command.arg(tests().join("mcp/client.mjs")).args(words);
+    command.arg(tests().join(script)).args(words);
     Said::from(command)
 }
 

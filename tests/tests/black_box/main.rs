@@ -13,6 +13,7 @@ mod mcp_clients;
 mod mcp_evidence;
 mod mcp_fixture;
 mod mcp_pins;
+mod mcp_sample;
 mod mcp_sessions;
 mod mcp_streams;
 mod mcp_strictness;
