@@ -52,6 +52,8 @@ pub struct ServeOptions {
     pub http_listen: Option<SocketAddr>,
     /// The file whose first line opens encrypted keys.
     pub passphrase_file: Option<PathBuf>,
+    /// Told once it serves: where gRPC is, and HTTP.
+    pub ready: fn(SocketAddr, SocketAddr),
 }
 
 /// Why the authority did not start, or stopped.
@@ -127,6 +129,7 @@ pub async fn run(
         listen,
         http_listen,
         passphrase_file,
+        ready,
     } = options;
     let mut config = Config::load(&data)?;
     config.listen = listen.unwrap_or(config.listen);
@@ -145,7 +148,8 @@ pub async fn run(
         http: local(&web, config.http_listen)?,
     };
     let running = Running::start(&data, &config, keys, folder, addresses).await?;
-    running.serve(grpc, web, shutdown).await
+    let ready = move || ready(addresses.grpc, addresses.http);
+    running.serve((grpc, web), ready, shutdown).await
 }
 
 /// Where it listens in fact.
@@ -247,8 +251,8 @@ impl Running {
 
     async fn serve(
         mut self,
-        grpc: TcpListener,
-        web: TcpListener,
+        (grpc, web): (TcpListener, TcpListener),
+        ready: impl FnOnce() + Send,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
         let mut own = renewal::Own {
@@ -284,6 +288,7 @@ impl Running {
         let service = AuthorityService(Arc::clone(&self.authority));
         serving.spawn(grpc::serve(grpc, self.server, service, feed, stopped));
         announce(&self.data, self.addresses)?;
+        ready();
         let why = tokio::select! {
             () = shutdown => None,
             why = self.alarm.recv() => why,
@@ -511,7 +516,7 @@ fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Serv
         .map_err(|source| ServeError::Listen { address, source })
 }
 
-/// One line on stderr, and `serve.json` for programs: where it listens. The file is written anew at
+/// `serve.json`, for programs: where it listens. The file is written anew at
 /// every start and says nothing about whether the authority still runs.
 fn announce(data: &Path, addresses: Addresses) -> Result<(), ServeError> {
     let Addresses { grpc, http } = addresses;
@@ -522,7 +527,6 @@ fn announce(data: &Path, addresses: Addresses) -> Result<(), ServeError> {
         .and_then(|()| std::fs::rename(&fresh, &path))
         .map_err(|source| ServeError::Io { path, source })?;
     tracing::info!(%grpc, %http, "ready");
-    eprintln!("agentca: ready, gRPC on https://{grpc}, HTTP on http://{http}");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ mod install;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use failure::Failure;
@@ -16,8 +16,11 @@ use failure::Failure;
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     // Usage errors, `--help` and `--version` end here.
-    let Arguments { json, command } = Arguments::parse();
-    let outcome = start_logging(json).and_then(|()| run(command));
+    let Arguments {
+        log_format,
+        command,
+    } = Arguments::parse();
+    let outcome = start_logging(log_format).and_then(|()| run(command));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -61,9 +64,9 @@ fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failur
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Write log lines as JSON, one object a line; AGENTCA_LOG sets what is logged
-    #[arg(long, global = true)]
-    json: bool,
+    /// How log lines are written to stderr; AGENTCA_LOG sets what is logged
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -81,8 +84,16 @@ enum Command {
     },
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
 /// Log lines go to standard error, whatever the command: standard output may be a protocol's.
-fn start_logging(json: bool) -> Result<(), Failure> {
+fn start_logging(format: LogFormat) -> Result<(), Failure> {
     let set = std::env::var(LOG).ok();
     let text = set.as_deref().filter(|text| !text.is_empty());
     let filter = EnvFilter::try_new(text.unwrap_or("info")).map_err(|error| {
@@ -93,10 +104,9 @@ fn start_logging(json: bool) -> Result<(), Failure> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    if json {
-        lines.json().init();
-    } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).init();
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().init(),
     }
     Ok(())
 }
@@ -107,7 +117,8 @@ const NAME: &str = "agentca-sidecar";
 
 const EXAMPLES: &str = "\
 Examples:
-  agentca issue support-01 --owner alice@example.org --scope 'mcp:payments:*' --trust L2 --out ./support-01
+  agentca issue support-01 --owner alice@example.org --scope 'mcp:payments:*' --trust L2 \\
+      --out ./support-01
   agentca-sidecar check https://localhost:8443/mcp/payments --credentials ./support-01
   agentca-sidecar install --client claude-desktop https://localhost:8443/mcp/payments \\
       --credentials ./support-01

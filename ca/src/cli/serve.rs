@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -35,20 +35,38 @@ pub(super) struct ServeArgs {
     /// Where to serve plain HTTP [default: agentca.toml's, or 127.0.0.1:7080].
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     http_listen: Option<SocketAddr>,
+    /// How log lines are written to stderr; AGENTCA_LOG sets what is logged.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 pub(super) fn run(args: &ServeArgs, connection: &Connection) -> Result<(), Failure> {
     let filter = log_filter(std::env::var(LOG).ok().as_deref())?;
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+        .with_writer(io::stderr);
+    match args.log_format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().init(),
+    }
     let options = ServeOptions {
         data: args.data.clone(),
         listen: args.listen,
         http_listen: args.http_listen,
         passphrase_file: connection.passphrase_file.clone(),
+        ready: match args.log_format {
+            LogFormat::Text => told,
+            // The log has it too.
+            LogFormat::Json => |_, _| (),
+        },
     };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -67,6 +85,11 @@ pub(super) fn run(args: &ServeArgs, connection: &Connection) -> Result<(), Failu
                     _ => Failure::refused(error),
                 })
         })
+}
+
+/// One line for whoever started it.
+fn told(grpc: SocketAddr, http: SocketAddr) {
+    eprintln!("agentca: ready, gRPC on https://{grpc}, HTTP on http://{http}");
 }
 
 /// A name is no address: it could mean several.

@@ -105,6 +105,7 @@ async fn a_configuration_that_is_wrong_does_not_start() {
         listen: None,
         http_listen: None,
         passphrase_file: None,
+        ready: |_, _| (),
     };
     let refused = agentca::serve::run(options, std::future::pending())
         .await

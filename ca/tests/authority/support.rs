@@ -135,6 +135,7 @@ impl Running {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             http_listen: Some("127.0.0.1:0".parse().unwrap()),
             passphrase_file: None,
+            ready: |_, _| (),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let mut task = tokio::spawn(async move {

@@ -1,7 +1,8 @@
 //! What operators rely on: a port that says how an enforcer is, and secrets that stay where they are.
 
 use agentca_tests::lab::{Lab, ROUTES};
-use agentca_tests::program::{Said, ours};
+use agentca_tests::program::{Program, Said, ours};
+use agentca_tests::wait;
 use serde_json::Value;
 
 /// Body and status of a GET.
@@ -78,5 +79,57 @@ fn a_secret_that_is_missing_is_found_by_a_check_and_one_that_is_there_is_never_s
     let printed = std::fs::read_to_string(lab.path("edge-1.txt")).unwrap();
     for place in [&printed, &good.stdout, &good.stderr] {
         assert!(!place.contains("hunter2"), "{place}");
+    }
+}
+
+/// Starts a program with its log for machines, and gives what it wrote up to `word`.
+fn logged(lab: &Lab, program: &str, arguments: &[&str], word: &str) -> (Program, String) {
+    let mut command = lab.command(ours(program));
+    command.args(arguments).args(["--log-format", "json"]);
+    let mut running = Program::start(program, command, lab.path(&format!("{program}.json")));
+    let printed = wait::until("its log says so", || {
+        running.must_be_running();
+        let printed = running.printed();
+        let (whole, _) = printed.rsplit_once('\n')?;
+        whole.contains(word).then(|| whole.to_owned())
+    });
+    (running, printed)
+}
+
+#[test]
+fn every_program_that_stays_writes_its_log_for_machines_when_asked() {
+    let lab = Lab::new();
+    let (grpc, http) = (lab.grpc().to_string(), lab.http().to_string());
+    let serve = [
+        "serve",
+        "--data",
+        "pki",
+        "--listen",
+        &grpc,
+        "--http-listen",
+        &http,
+    ];
+    let (_authority, of_authority) = logged(&lab, "agentca", &serve, "ready");
+    lab.add_enforcer("edge-1");
+    lab.write_configuration("edge-1", "", ROUTES);
+    let run = ["run", "--config", "edge-1.toml"];
+    let (_enforcer, of_enforcer) = logged(&lab, "agentca-enforcer", &run, "serving");
+    lab.agent_with("support-01", &[]);
+    let url = format!("https://{}:8443/mcp/bank", lab.ip());
+    let connect = [
+        "connect",
+        "--http",
+        "127.0.0.1:0",
+        &url,
+        "--credentials",
+        "support-01",
+    ];
+    let (_bridge, of_bridge) = logged(&lab, "agentca-sidecar", &connect, "the enforcer");
+    // What the bridge prints is no log.
+    let lines = [&of_authority, &of_enforcer, &of_bridge].into_iter();
+    let lines = lines.flat_map(|log| log.lines());
+    for line in lines.filter(|line| !line.starts_with("http://127.0.0.1:")) {
+        let read: Result<Value, _> = serde_json::from_str(line);
+        assert!(read.is_ok_and(|line| line["level"].is_string()), "{line}");
     }
 }
