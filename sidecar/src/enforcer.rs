@@ -17,6 +17,7 @@ use crate::events::{Events, StreamCheck};
 use crate::holder::{Held, Holder};
 use crate::link::{Body, BoxError, Link, LinkError, Peer};
 use crate::outcome;
+use crate::problem::Problem;
 use crate::signers::{self, Signers};
 use crate::url::EnforcerUrl;
 use crate::verify::{self, Asked, Parties, Promised, Unverified, Verified, Verify};
@@ -84,6 +85,9 @@ pub(crate) enum AskError {
     BrokeOff(String),
     #[error("the enforcer's answer was refused: {0}")]
     Unverified(#[from] Unverified),
+    /// Whatever is asked.
+    #[error("{0}")]
+    Denied(String),
 }
 
 impl AskError {
@@ -97,6 +101,7 @@ impl AskError {
             Self::TooLong(_) => (StatusCode::BAD_GATEWAY, "too-long"),
             Self::BrokeOff(_) => (StatusCode::BAD_GATEWAY, "broke-off"),
             Self::Unverified(_) => (StatusCode::BAD_GATEWAY, "unverified"),
+            Self::Denied(_) => (StatusCode::FORBIDDEN, "denied"),
         }
     }
 }
@@ -163,10 +168,11 @@ impl Enforcer {
             .await
         {
             Ok(verified) => verified,
-            Err(error) => {
+            Err(AskError::Unverified(error)) => {
                 self.disbelieve(error)?;
                 None
             }
+            Err(error) => return Err(error),
         };
         let streamed = verified
             .as_ref()
@@ -332,18 +338,24 @@ impl Enforcer {
         status: StatusCode,
         headers: &HeaderMap,
         peer: &Peer,
-    ) -> Result<Option<Verified>, Unverified> {
+    ) -> Result<Option<Verified>, AskError> {
         if self.verify == Verify::Off {
             return Ok(None);
         }
         let key_id = verify::key_id_of(headers);
         let mut signer = self.signers.find(&key_id);
         if signer.is_none() && !key_id.is_empty() {
-            let learnt = self.learn_signers(&key_id).await;
-            learnt.map_err(|e| Unverified::Signers(e.to_string()))?;
+            match self.learn_signers(&key_id).await {
+                Ok(()) => {}
+                Err(denied @ AskError::Denied(_)) if self.verify == Verify::Require => {
+                    return Err(denied);
+                }
+                Err(error) => return Err(Unverified::Signers(error.to_string()).into()),
+            }
             signer = self.signers.find(&key_id);
         }
-        verify::head(asked, status, headers, &parties(peer), signer).map(Some)
+        let verified = verify::head(asked, status, headers, &parties(peer), signer)?;
+        Ok(Some(verified))
     }
 
     /// Asks for the signers, unless `wanted` became known meanwhile. The document itself is signed too,
@@ -359,8 +371,7 @@ impl Enforcer {
         let peer = Arc::clone(&link.peer);
         let body = self.whole(link, body, None).await?;
         if head.status != StatusCode::OK {
-            let said = crate::problem::said(head.status, &body);
-            return Err(Unverified::Signers(said).into());
+            return Err(no_signers(head.status, &body, &peer));
         }
         let anchor = &peer.held.credential.anchor;
         self.signers
@@ -407,6 +418,21 @@ fn parties(peer: &Peer) -> Parties<'_> {
     Parties {
         origin: &peer.origin,
         ours: peer.held.credential.certificate.fingerprint(),
+    }
+}
+
+/// An enforcer that denies an agent everything does not show it its signers either.
+fn no_signers(status: StatusCode, body: &[u8], peer: &Peer) -> AskError {
+    let problem = Problem::read(body);
+    let said = problem.sentence(status);
+    let ours = peer.held.credential.certificate.id();
+    let ours = ours.as_ref().and_then(|id| id.environment());
+    match (problem.rule.as_deref(), ours, peer.origin.environment()) {
+        (Some("environment"), Some(ours), Some(theirs)) => AskError::Denied(format!(
+            "{said}; issue with `--env {theirs}`, or call an enforcer of {ours}"
+        )),
+        (Some(_), ..) => AskError::Denied(said),
+        (None, ..) => Unverified::Signers(said).into(),
     }
 }
 

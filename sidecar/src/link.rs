@@ -199,7 +199,18 @@ pub(crate) fn explain(place: &Place, held: &Held, error: &(dyn Error + 'static))
                 "it is revoked; whoever administers the authority can issue another"
             }
             Alert::UnknownCA => "it comes from another authority than the enforcer's",
-            _ => "it is not admitted; the enforcer may not be ready yet, its log says why",
+            // Whoever has no HTTP/1.1 looks no further.
+            Alert::NoApplicationProtocol => {
+                return untrusted(
+                    place,
+                    "it does not speak HTTP/1.1; is that another server, like the authority? Give the \
+                     address that `agentca-enforcer` listens on",
+                );
+            }
+            _ => {
+                "it is not admitted; the enforcer may not be ready yet, its log says why, or is that \
+                 another server, like the authority"
+            }
         }),
         rustls::Error::InvalidMessage(_) => untrusted(
             place,

@@ -24,7 +24,8 @@ use crate::fields::{self, Schemas};
 use crate::message::{self, Heard, INVALID_REQUEST, Id, Kind, Message, PARSE_ERROR};
 use listening::{Listener, Resumption};
 use pipes::{Line, Out};
-use session::{INITIALIZED, Session};
+pub(crate) use session::INITIALIZED;
+use session::Session;
 
 /// Bridges until the input ends, or `end` does.
 pub(crate) async fn run(

@@ -1,21 +1,19 @@
 //! `agentca-sidecar check`.
 
+mod endpoint;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_identity::time::Timestamp;
-use bytes::Bytes;
 use clap::Args;
-use http::{Method, StatusCode};
 
+use self::endpoint::Endpoint;
 use super::Failure;
-use crate::enforcer::{Answer, Content, Enforcer, Limits};
-use crate::fields::{self, Schemas};
+use crate::enforcer::{Enforcer, Limits};
 use crate::holder::Holder;
-use crate::message::{Heard, Message, hear};
-use crate::problem::Problem;
 use crate::url::EnforcerUrl;
 use crate::verify::Verify;
 
@@ -33,79 +31,88 @@ pub(super) struct CheckArguments {
         hide_env_values = true
     )]
     credentials: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(arguments: CheckArguments) -> Result<(), Failure> {
-    let CheckArguments { url, credentials } = arguments;
-    let say = |text: String| writeln!(std::io::stdout(), "{text}").map_err(Failure::from);
+    let CheckArguments {
+        url,
+        credentials,
+        json,
+    } = arguments;
+    let say = |name: &str, text: &str| match json {
+        true => Ok(()),
+        false => writeln!(std::io::stdout(), "{name:<13}{text}").map_err(Failure::from),
+    };
     let holder = Holder::open(&credentials, &url.place)?;
     let held = holder.newest();
     let certificate = &held.credential.certificate;
     let id = certificate.id().map(|id| id.to_string());
     let (id, ends) = (id.unwrap_or_default(), certificate.not_after());
     let left = ends.saturating_since(Timestamp::now()).as_secs() / 60;
-    say(format!(
-        "certificate  {id}, until {} ({left} min)",
-        ends.rfc3339()
-    ))?;
+    let until = ends.rfc3339();
+    say("certificate", &format!("{id}, until {until} ({left} min)"))?;
     let enforcer = Arc::new(Enforcer::new(url, holder, Verify::Require, LIMITS));
     enforcer.warm().await?;
-    say(format!(
-        "enforcer     {}, its answers are signed under ca.crt",
-        enforcer.url
-    ))?;
-    let message = Message::read(DISCOVER).map_err(Failure::refused)?;
-    let fields = fields::mirrored(&message, &Schemas::default()).map_err(Failure::refused)?;
-    let answer = enforcer.ask_with(Method::POST, fields, DISCOVER).await?;
-    let said = judge(&answer, &message)?;
-    say(format!("endpoint     {said}"))?;
-    say("all is well".to_owned())
+    let place = enforcer.url.to_string();
+    say(
+        "enforcer",
+        &format!("{place}, its answers are signed under ca.crt"),
+    )?;
+    let found = endpoint::look(&enforcer).await?;
+    say(
+        "endpoint",
+        &format!("answers MCP {}", found.revisions.join(", ")),
+    )?;
+    say("tools", &listed(&found))?;
+    if json {
+        let said = serde_json::json!({
+            "certificate": { "id": id, "not_after": until },
+            "enforcer": place,
+            "revisions": found.revisions,
+            "tools": found.tools,
+            "all_tools": found.all,
+        });
+        return Ok(writeln!(std::io::stdout(), "{said:#}")?);
+    }
+    Ok(writeln!(std::io::stdout(), "all is well")?)
 }
 
-/// What the endpoint's answer means. It was verified; an older revision refuses the question in the
-/// words of JSON-RPC, and that is as good.
-fn judge(answer: &Answer, message: &Message) -> Result<&'static str, Failure> {
-    let Answer {
-        status, content, ..
-    } = answer;
-    let body: &[u8] = match content {
-        Content::Whole(body) => body,
-        Content::Events(_) => return Ok("answers with a stream"),
-    };
-    let problem = match Problem::read(body) {
-        Problem {
-            rule: None,
-            title: None,
-            ..
-        } => Problem::in_error(body),
-        problem => problem,
-    };
-    if problem.rule.is_some() || problem.title.is_some() {
-        let said = problem.sentence(*status);
-        let advice = problem.rule.as_deref().and_then(mend);
-        let advice = advice.map(|advice| format!("; {advice}"));
-        return Err(Failure::refused(format!(
-            "the endpoint refuses: {said}{}",
-            advice.unwrap_or_default()
-        )));
+/// How many tools, and the first of them by name.
+fn listed(found: &Endpoint) -> String {
+    let more = if found.all { "" } else { " and more" };
+    let mut names: Vec<String> = found
+        .tools
+        .iter()
+        .take(SHOWN)
+        .map(|name| printable(name))
+        .collect();
+    if found.tools.len() > names.len() {
+        names.push("…".to_owned());
     }
-    match hear(body, message.id.as_ref()) {
-        Heard::Answer | Heard::NamelessError if status.is_success() => Ok("answers MCP"),
-        Heard::Answer | Heard::NamelessError => Ok("answers MCP, perhaps of another revision"),
-        // 2025-11-25 and before: not a session, 400 or 404.
-        _ if matches!(*status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => {
-            Ok("answers, perhaps in an older revision of MCP")
-        }
-        _ => Err(Failure::refused(format!(
-            "the endpoint answered {status} and no MCP; give the URL of an `[[upstream]]` with \
-             `kind = \"mcp\"`, like https://HOST:8443/mcp/NAME"
-        ))),
+    match names.as_slice() {
+        [] => "none; `agentca-enforcer catalogue list` says what each wants".to_owned(),
+        names => format!("{}{more}: {}", found.tools.len(), names.join(", ")),
     }
+}
+
+/// A name as a terminal may show it: what it says of itself is its server's.
+fn printable(name: &str) -> String {
+    let shown = name.chars().take(NAME_SHOWN);
+    shown
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// What mends a denial.
-fn mend(rule: &str) -> Option<&'static str> {
+fn mend(rule: &str, url: &EnforcerUrl) -> Option<&'static str> {
     Some(match rule {
+        "not-in-catalogue" if url.path.trim_end_matches('/') == SHARED => {
+            "`/mcp` is the endpoint of the servers with `shared = true` in their `[[upstream]]`; one alone is at \
+             `/mcp/NAME`"
+        }
         "not-in-catalogue" => {
             "is there an `[[upstream]]` with `kind = \"mcp\"` of this name, and the method in the catalogue"
         }
@@ -113,7 +120,9 @@ fn mend(rule: &str) -> Option<&'static str> {
             "`agentca agent grant NAME --scope …` widens what the agent may be issued, then issue again"
         }
         "trust" => "`agentca issue NAME --trust L2 …` raises the agent's trust level",
-        "environment" => "this agent is of another environment than the enforcer",
+        "environment" => {
+            "issue with `--env` of the enforcer's environment, or call another enforcer"
+        }
         "revoked" => "`agentca reinstate NAME`, then issue again",
         "expired" => "`agentca issue NAME --out DIR --force`",
         "unknown-serial" => "does the enforcer follow the authority that issued this certificate",
@@ -125,10 +134,11 @@ fn mend(rule: &str) -> Option<&'static str> {
     })
 }
 
-/// What a client of 2026-07-28 says first.
-const DISCOVER: Bytes = Bytes::from_static(
-    br#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"agentca-sidecar","version":"0"}}}}"#,
-);
+/// Where several servers are one.
+const SHARED: &str = "/mcp";
+/// Tools that are named.
+const SHOWN: usize = 20;
+const NAME_SHOWN: usize = 64;
 const LIMITS: Limits = Limits {
     message: 4 << 20,
     concurrent: 1,
@@ -136,7 +146,8 @@ const LIMITS: Limits = Limits {
 };
 
 const EXAMPLES: &str = "\
-Example:
+Examples:
   agentca-sidecar check https://localhost:8443/mcp/payments --credentials ./support-01
+  agentca-sidecar check https://localhost:8443/mcp/payments --credentials ./support-01 --json
 
 Exits 1 when something refuses, 3 when nobody answers.";

@@ -112,5 +112,5 @@ impl Session {
 }
 
 /// What follows an `initialize` that was answered.
-pub(super) const INITIALIZED: Bytes =
+pub(crate) const INITIALIZED: Bytes =
     Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);

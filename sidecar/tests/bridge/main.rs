@@ -2,6 +2,7 @@
 //! its TLS, its certificates and its signatures.
 #![cfg(test)]
 
+mod check;
 mod descriptors;
 mod fake;
 mod hostility;

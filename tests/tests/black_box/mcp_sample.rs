@@ -1,7 +1,7 @@
 //! The README's way to the first tool call: the sample server, a scan, the enforcer, the bridge, and clients as they
 //! come out of their packages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agentca_tests::lab::{Enforcer, Lab};
 use agentca_tests::mcp;
@@ -90,5 +90,40 @@ fn clients_as_they_come_work_with_the_sample_server() {
     assert!(
         methods.any(|method| method == "initialize"),
         "{decisions:#?}"
+    );
+}
+
+#[test]
+fn a_check_says_what_is_there_and_what_is_in_the_way() {
+    let desk = Desk::open();
+    let check = |url: &str, agent: &Path| {
+        let mut command = desk.lab.command(ours("agentca-sidecar"));
+        command.args(["check", url, "--credentials"]).arg(agent);
+        Said::from(command)
+    };
+    let place = format!("https://{}", desk.enforcer.address());
+    let said = check(&format!("{place}/mcp/tickets"), &desk.agent).must_succeed();
+    for line in [
+        "endpoint     answers MCP 2026-07-28, 2025-11-25\n",
+        "tools        3: find_ticket, read_ticket, close_ticket\n",
+    ] {
+        assert!(said.stdout.contains(line), "{said}");
+    }
+    let shared = check(&format!("{place}/mcp"), &desk.agent).must_end_with(1);
+    assert!(shared.stderr.contains("`shared = true`"), "{shared}");
+    let authority = format!("https://{}/mcp/tickets", desk.lab.grpc());
+    let authority = check(&authority, &desk.agent).must_end_with(1);
+    assert!(
+        authority.stderr.contains("like the authority"),
+        "{authority}"
+    );
+    let options = ["--env", "staging", "--scope", "mcp:tickets:*"];
+    let elsewhere = desk.lab.agent_with("staging-01", &options);
+    let elsewhere = check(&format!("{place}/mcp/tickets"), &elsewhere).must_end_with(1);
+    let said = elsewhere.stderr.trim_end();
+    assert!(
+        said.starts_with("agentca-sidecar: denied by the rule `environment`")
+            && said.ends_with("issue with `--env prod`, or call an enforcer of staging"),
+        "{elsewhere}"
     );
 }
