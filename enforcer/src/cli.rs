@@ -1,4 +1,4 @@
-//! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage or configuration.
+//! The command line. Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 could not reach.
 
 mod catalogue;
 mod disclose;
@@ -217,12 +217,16 @@ fn log_filter(set: Option<&str>) -> Result<EnvFilter, String> {
 
 /// The environment variable that says what is logged, the same for every program of ours.
 const LOG: &str = "AGENTCA_LOG";
-/// While a server is scanned: what goes wrong, and what the server's program says about itself.
-const SCAN_LOG: &str = "warn,agentca_enforcer::stdio::stderr=info";
+/// While a server is scanned: what goes wrong, and what the server's program says about itself. That it cannot be
+/// started is what the scan itself says.
+const SCAN_LOG: &str =
+    "warn,agentca_enforcer::stdio::stderr=info,agentca_enforcer::stdio::start=off";
 /// What is logged is this and everything before it.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Exit code of what the caller has to write differently.
 const USAGE: u8 = 2;
+/// Exit code of what nobody answered.
+const UNREACHABLE: u8 = 3;
 const NAME: &str = "agentca-enforcer";
 
 const EXAMPLES: &str = "\
@@ -234,7 +238,7 @@ Examples:
 Environment:
   AGENTCA_LOG  what is logged: error, warn, info (the default), debug, or agentca_enforcer=debug
 
-Exit codes: 0 done, 1 refused or failed, 2 usage or configuration.";
+Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 could not reach.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -260,11 +264,12 @@ Examples:
   agentca-enforcer scan --config enforcer.toml --upstream payments
   agentca-enforcer scan --mcp http://127.0.0.1:9000/mcp --upstream payments --dry-run
 
-Writes catalogue.toml and catalogue.pins.json, or what `--out` or the configuration names. Where they are there already, what
-is new is added at the end and nothing else is touched. Risks and permissions are guesses by name,
-schema and annotations, the higher where unsure: read them. What would reach external hosts, write files
-or run code is denied until `agentca-enforcer catalogue approve --manual-review`. The first scan of a server pins its tools;
-those that come later, or change, wait for `agentca-enforcer catalogue approve`.";
+Writes catalogue.toml and catalogue.pins.json, or what `--out` or the configuration names. Where
+they are there already, what is new is added at the end and nothing else is touched. Risks and
+permissions are guesses by name, schema and annotations, the higher where unsure: read them. What
+would reach external hosts, write files or run code is denied until `agentca-enforcer catalogue
+approve --manual-review`. The first scan of a server pins its tools; those that come later, or
+change, wait for `agentca-enforcer catalogue approve`.";
 
 const CATALOGUE_EXAMPLES: &str = "\
 Examples:

@@ -107,6 +107,9 @@ pub enum ClientError {
     /// No connection.
     #[error("the server cannot be reached: {0}")]
     Connect(String),
+    /// Not the one that was asked for, as far as its certificate says.
+    #[error("the server's certificate is not accepted: {0}")]
+    Untrusted(String),
     /// It did not answer.
     #[error("the server did not answer in time")]
     Timeout,
@@ -271,7 +274,11 @@ impl ClientError {
             Self::SessionLost | Self::Process(_) | Self::Revision(_) => true,
             Self::Status(status) => matches!(status, 400 | 404),
             Self::Error { code, .. } => matches!(code, -32601 | -32600 | -32020..=-32000),
-            Self::Connect(_) | Self::Timeout | Self::Unreadable(_) | Self::TooMuch(_) => false,
+            Self::Connect(_)
+            | Self::Untrusted(_)
+            | Self::Timeout
+            | Self::Unreadable(_)
+            | Self::TooMuch(_) => false,
         }
     }
 }

@@ -340,7 +340,7 @@ impl Stdio {
         let mut secrets = Vec::new();
         for (name, source) in &self.command.secrets {
             let secret = Secret::read(source).await.map_err(|error| {
-                tracing::warn!(upstream = &*self.name, name, %source, %error, "no process");
+                tracing::warn!(target: START, upstream = &*self.name, name, %source, %error, "no process");
                 StdioError::Secret(name.clone(), error.to_string())
             })?;
             secrets.push((name.as_str(), secret));
@@ -368,7 +368,7 @@ impl Stdio {
                 Ok(process)
             }
             Err(error) => {
-                tracing::warn!(upstream = &*self.name, %error, "no process");
+                tracing::warn!(target: START, upstream = &*self.name, %error, "no process");
                 pool.back_off(&agent, Duration::ZERO);
                 Err(error)
             }
@@ -436,6 +436,9 @@ impl Pool {
         self.backoff.insert(Arc::clone(agent), backoff);
     }
 }
+
+/// Where it is logged that there is no process: whoever says that otherwise can turn it off.
+const START: &str = "agentca_enforcer::stdio::start";
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{NAME, USAGE};
+use super::{NAME, UNREACHABLE, USAGE};
 
 /// Rows under headings, each column as wide as its widest cell.
 #[derive(Debug)]
@@ -108,6 +108,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Refused, or failed.
     Failed(String),
+    /// Nobody answered.
+    Unreachable(String),
     /// There is something to see to, and it was asked for as a failure.
     Found,
 }
@@ -134,6 +136,10 @@ pub(super) fn ended(result: Result<(), Failure>) -> ExitCode {
         Err(Failure::Usage(message)) => {
             eprintln!("{NAME}: {message}");
             ExitCode::from(USAGE)
+        }
+        Err(Failure::Unreachable(message)) => {
+            eprintln!("{NAME}: {message}");
+            ExitCode::from(UNREACHABLE)
         }
     }
 }

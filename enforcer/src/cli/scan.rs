@@ -1,14 +1,16 @@
 //! `agentca-enforcer scan`.
 
+mod failed;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agentca_identity::name::Name;
 use agentca_identity::time::Timestamp;
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
+use self::failed::failure;
 use self::server::Asked;
 use super::output::{Failure, Table, print, printable};
 use crate::mcp_client::ClientError;
@@ -86,10 +88,11 @@ pub(super) fn run(arguments: &ScanArgs) -> Result<(), Failure> {
         files.write(&plan).map_err(Failure::failed)?
     };
     report(arguments, &found, &files, &plan, &written)?;
-    let config = arguments.config.as_deref().map(std::path::Path::display);
-    let config = config.map_or_else(|| "enforcer.toml".to_owned(), |path| path.to_string());
-    for line in meaning(upstream, &plan.rows, &config) {
-        eprintln!("{line}");
+    let config = named_config(arguments);
+    let meaning = meaning(upstream, &plan.rows, &config);
+    meaning.iter().for_each(|line| eprintln!("{line}"));
+    if config == UNKNOWN && !meaning.is_empty() {
+        eprintln!("{}", how_to_name(&out));
     }
     if let Some(configured) = configured.filter(|configured| !configured.names(&out)) {
         eprintln!("{}", configured.how_to_name(&out));
@@ -98,7 +101,11 @@ pub(super) fn run(arguments: &ScanArgs) -> Result<(), Failure> {
 }
 
 async fn find(asked: Asked, upstream: &str) -> Result<Found, Failure> {
-    let Asked { client, processes } = asked;
+    let Asked {
+        client,
+        processes,
+        place,
+    } = asked;
     eprintln!("{upstream}: asking for its tools …");
     let listed = async {
         let server = client.server().await?;
@@ -109,8 +116,7 @@ async fn find(asked: Asked, upstream: &str) -> Result<Found, Failure> {
     if let Some(processes) = processes {
         processes.shutdown().await;
     }
-    let (server, tools) =
-        listed.map_err(|error| Failure::failed(format!("{upstream}: {error}")))?;
+    let (server, tools) = listed.map_err(|error| failure(upstream, &place, &error))?;
     let unnamed = || "a server without a name".to_owned();
     let name = server.name.clone().unwrap_or_else(unnamed);
     eprintln!(
@@ -121,6 +127,25 @@ async fn find(asked: Asked, upstream: &str) -> Result<Found, Failure> {
     );
     Ok(Found::of(upstream, server, &tools))
 }
+
+/// The configuration that commands are about, as far as that is known.
+fn named_config(arguments: &ScanArgs) -> String {
+    match &arguments.config {
+        Some(path) => path.display().to_string(),
+        None if Path::new(USUAL).exists() => USUAL.to_owned(),
+        None => UNKNOWN.to_owned(),
+    }
+}
+
+fn how_to_name(catalogue: &Path) -> String {
+    let name = catalogue.display();
+    format!("{UNKNOWN} is the enforcer's configuration, with `catalogue = [\"{name}\"]` at its top")
+}
+
+/// The name that a configuration has mostly.
+const USUAL: &str = "enforcer.toml";
+/// What stands for a configuration that nobody named.
+const UNKNOWN: &str = "FILE";
 
 /// What follows from it for whoever wants to call the tools.
 fn meaning(upstream: &str, rows: &[Row], config: &str) -> Vec<String> {

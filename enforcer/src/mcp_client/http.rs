@@ -178,7 +178,9 @@ impl HttpEndpoint {
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let failed = |error: &dyn fmt::Display| ClientError::Connect(error.to_string());
-        let stream = (self.connect)().await.map_err(|error| failed(&error))?;
+        let stream = (self.connect)()
+            .await
+            .map_err(|error| unconnected(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed(&error))?;
@@ -186,6 +188,16 @@ impl HttpEndpoint {
         tokio::spawn(connection);
         let sent = sender.send_request(request).await;
         sent.map_err(|error| failed(&error))
+    }
+}
+
+fn unconnected(error: &io::Error) -> ClientError {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(why)) => ClientError::Untrusted(why.to_string()),
+        _ => ClientError::Connect(error.to_string()),
     }
 }
 

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::stdio::StdioError;
+
 use super::{ClientError, Link, MODERN, McpClient, Server, Session, client_info, modern_meta};
 
 impl McpClient {
@@ -89,8 +91,11 @@ fn speaks_of_sessions(error: &ClientError) -> bool {
     match error {
         ClientError::Error { code, .. } => !(-32022..=-32020).contains(code),
         ClientError::Status(status) => matches!(status, 400 | 404 | 405),
+        // What cannot be started speaks of nothing.
+        ClientError::Process(StdioError::Start(..) | StdioError::Secret(..)) => false,
         ClientError::Process(_) | ClientError::Timeout | ClientError::SessionLost => true,
         ClientError::Connect(_)
+        | ClientError::Untrusted(_)
         | ClientError::Unreadable(_)
         | ClientError::TooMuch(_)
         | ClientError::Revision(_) => false,

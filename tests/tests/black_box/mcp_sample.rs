@@ -127,3 +127,53 @@ fn a_check_says_what_is_there_and_what_is_in_the_way() {
         "{elsewhere}"
     );
 }
+
+#[test]
+fn a_scan_that_fails_names_who_was_asked_and_what_to_do() {
+    let lab = Lab::new();
+    let (_server, url) = sample(&lab, "3");
+    let nobody = format!("http://{}:1/mcp", lab.ip());
+    let elsewhere = url.strip_suffix("/mcp").unwrap().to_owned();
+    let program = "no-such-program --at-all".to_owned();
+    for (server, code, words) in [
+        (&nobody, 3, "is it running"),
+        (
+            &elsewhere,
+            1,
+            "status 404; is that an MCP server, and is the path right (often `/mcp`)",
+        ),
+        (&program, 1, "is it installed, and on PATH"),
+    ] {
+        let said = scan(&lab, server).must_end_with(code);
+        let lines: Vec<&str> = said.stderr.lines().collect();
+        let [asking, error] = lines.as_slice() else {
+            panic!("one error, and that it asks: {said}");
+        };
+        assert!(asking.contains("asking"), "{said}");
+        assert!(
+            error.contains(server.as_str()) && error.contains(words),
+            "{said}"
+        );
+    }
+    // It says of which configuration it speaks as far as it knows.
+    let said = scan(&lab, &url).must_succeed();
+    let stderr = &said.stderr;
+    assert!(stderr.contains("--config FILE --manual-review"), "{said}");
+    assert!(
+        stderr.contains("FILE is the enforcer's configuration"),
+        "{said}"
+    );
+    assert!(
+        stderr.contains("`catalogue = [\"tickets.toml\"]`"),
+        "{said}"
+    );
+    std::fs::remove_file(lab.path("tickets.toml")).unwrap();
+    std::fs::remove_file(lab.path("tickets.pins.json")).unwrap();
+    std::fs::write(lab.path("enforcer.toml"), "").unwrap();
+    let said = scan(&lab, &url).must_succeed();
+    assert!(
+        said.stderr
+            .contains("--config enforcer.toml --manual-review"),
+        "{said}"
+    );
+}

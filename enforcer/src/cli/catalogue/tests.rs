@@ -173,9 +173,9 @@ fn digest_of(definition: &str) -> String {
 
 fn said(result: Result<(), Failure>) -> String {
     match result.unwrap_err() {
-        Failure::Usage(message) | Failure::Failed(message) => message,
-        Failure::Found => "found".to_owned(),
-    }
+        Failure::Usage(message) | Failure::Failed(message) | Failure::Unreachable(message) => {
+            message
+        }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Which server is asked, and as whom.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,22 +22,48 @@ use crate::upstream::Target;
 pub(super) struct Asked {
     pub(super) client: McpClient,
     pub(super) processes: Option<Arc<Stdio>>,
+    pub(super) place: Place,
+}
+
+/// Who is asked, for people.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A URL of the command line.
+    Given(String),
+    /// A URL of a configuration.
+    Configured(String),
+    /// The command line of a program.
+    Program(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(url) | Self::Configured(url) => f.write_str(url),
+            Self::Program(line) => write!(f, "`{line}`"),
+        }
+    }
 }
 
 impl Asked {
-    fn http(endpoint: HttpEndpoint) -> Self {
+    fn http(endpoint: HttpEndpoint, place: Place) -> Self {
         Self {
             client: McpClient::http(endpoint, ClientLimits::default()),
             processes: None,
+            place,
         }
     }
 
     fn program(upstream: &str, command: CommandLine) -> Self {
+        let words = std::iter::once(&command.program).chain(&command.arguments);
+        let words: Vec<&str> = words.map(String::as_str).collect();
+        let place = Place::Program(words.join(" "));
         let handle = tokio::runtime::Handle::current();
         let processes = Stdio::new(upstream, command, StdioLimits::default(), handle);
         Self {
             client: McpClient::program(Arc::clone(&processes), ClientLimits::default()),
             processes: Some(processes),
+            place,
         }
     }
 }
@@ -111,7 +138,8 @@ impl InConfig {
         let target = Arc::new(target.map_err(|error| wrong(&error))?);
         // No agent's: what is shown for one of them alone is not shown for a scan.
         let own: SpiffeId = "spiffe://scan/ca".parse().map_err(|error| wrong(&error))?;
-        Ok(Asked::http(HttpEndpoint::shown_to(target, own)))
+        let place = Place::Configured(target.to_string());
+        Ok(Asked::http(HttpEndpoint::shown_to(target, own), place))
     }
 }
 
@@ -124,7 +152,10 @@ impl ScanArgs {
     /// The server that the command line names.
     pub(super) fn asked(&self) -> Result<Asked, Failure> {
         match named(self.mcp.as_deref(), self.command.as_deref())? {
-            Named::Url(url) if self.environment.is_empty() => Ok(Asked::http(self.endpoint(url)?)),
+            Named::Url(url) if self.environment.is_empty() => {
+                let place = Place::Given(url.to_owned());
+                Ok(Asked::http(self.endpoint(url)?, place))
+            }
             Named::Url(_) => Err(Failure::usage("--env is for a server that is a command")),
             Named::Command(_) if self.ca.is_some() || self.bearer_file.is_some() => Err(
                 Failure::usage("--ca and --bearer-file are for a server that is a URL"),
