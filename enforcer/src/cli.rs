@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::approvals;
 use crate::config::Config;
 use crate::credentials::{Credentials, CredentialsError};
+use crate::reload::last_refused;
 use crate::run::{self, RunError};
 use crate::upstream;
 
@@ -130,7 +131,9 @@ fn check(path: &Path) -> ExitCode {
                     config.catalogue.routes().len(),
                     config.mcp_catalogue.len()
                 );
-                return output::ended(output::put(&good));
+                let printed = output::put(&good);
+                last_refused(&config.data_dir).iter().for_each(output::told);
+                return output::ended(printed);
             }
             Err(error) => vec![error],
         },

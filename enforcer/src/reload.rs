@@ -1,7 +1,10 @@
 //! Reloading: SIGHUP, or a change of the configuration file or of a credential.
 //!
 //! All or nothing: configuration and credentials are read, checked and compared with each other, and
-//! only then swapped in together. What is refused is said loudly, and the last good setting stays.
+//! only then swapped in together. What is refused is said loudly, to commands too ([`notice`]), and the last good
+//! setting stays.
+
+mod notice;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 use agentca_identity::time::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::notice::Notice;
+pub(crate) use self::notice::{Refused, last_refused};
 use crate::approvals;
 use crate::config::{Config, ConfigErrors};
 use crate::credentials::{Credentials, CredentialsError, FILES, ISSUERS};
@@ -44,6 +49,7 @@ struct Watcher<A> {
     settings: Arc<Settings>,
     apply: A,
     seen: Marks,
+    notice: Notice,
     /// When what was refused for a reason that may pass is tried again.
     again: Option<Instant>,
     /// When certificates were last looked at.
@@ -53,11 +59,13 @@ struct Watcher<A> {
 impl<A: Apply> Watcher<A> {
     fn new(path: PathBuf, settings: Arc<Settings>, apply: A) -> Self {
         let seen = marks(&path, &settings.config());
+        let notice = Notice::open(&settings.config().data_dir);
         Self {
             path,
             settings,
             apply,
             seen,
+            notice,
             again: None,
             reminded: None,
         }
@@ -74,8 +82,12 @@ impl<A: Apply> Watcher<A> {
         self.seen = settle(&self.path, &self.settings, seen).await;
         self.again = None;
         match reload(&self.path, &self.settings, &mut self.apply).await {
-            Ok(()) => tracing::info!(config = %self.path.display(), "reloaded"),
+            Ok(()) => {
+                self.notice.taken();
+                tracing::info!(config = %self.path.display(), "reloaded");
+            }
             Err(error) => {
+                self.notice.refused(&error.to_string());
                 tracing::error!(%error, "reload refused: the last good setting stays in force");
                 if error.may_pass() {
                     self.again = Instant::now().checked_add(AGAIN);

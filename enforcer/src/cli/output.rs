@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::{NAME, UNREACHABLE, USAGE};
+use crate::reload::Refused;
 
 /// Rows under headings, each column as wide as its widest cell.
 #[derive(Debug)]
@@ -99,6 +100,14 @@ pub(super) fn print(json: bool, value: &Value, text: &str) -> Result<(), Failure
         out.write_all(text.as_bytes())
     };
     heard(written.and_then(|()| out.flush()))
+}
+
+/// Says that what files say is not what is in force.
+pub(super) fn told(refused: &Refused) {
+    let Refused { at, why } = refused;
+    eprintln!(
+        "{NAME}: the running enforcer refused the last reload, at {at}, and goes on with what it had: {why}"
+    );
 }
 
 /// Why a command did not do what it should.

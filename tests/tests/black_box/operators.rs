@@ -133,3 +133,45 @@ fn every_program_that_stays_writes_its_log_for_machines_when_asked() {
         assert!(read.is_ok_and(|line| line["level"].is_string()), "{line}");
     }
 }
+
+#[test]
+fn a_refused_reload_is_told_where_people_look() {
+    let lab = Lab::with_authority();
+    lab.add_enforcer("edge-1");
+    let configure = |settings: &str| lab.write_configuration("edge-1", settings, ROUTES);
+    let ask = |words: &[&str]| {
+        let mut ask = lab.command(ours("agentca-enforcer"));
+        ask.args(words).args(["--config", "edge-1.toml"]);
+        Said::from(ask).must_succeed()
+    };
+    let refused = |when: &str| {
+        wait::until(when, || {
+            let said = ask(&["check"]).stderr;
+            let told = said.contains("refused the last reload");
+            (told && said.contains("`disclosures` changed")).then_some(())
+        });
+    };
+    configure("");
+    let enforcer = lab.start_enforcer("edge-1");
+    assert_eq!(ask(&["check"]).stderr, "");
+    configure("disclosures = \"keep\"");
+    refused("the first refusal");
+    let listed = ask(&["catalogue", "list", "--json"]);
+    assert!(
+        listed.stderr.contains("refused the last reload"),
+        "{listed}"
+    );
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let why = listed["reload_refused"]["why"].as_str().unwrap();
+    assert!(why.contains("`disclosures` changed"), "{listed}");
+    configure("");
+    wait::until("what it said is taken", || {
+        ask(&["check"]).stderr.is_empty().then_some(())
+    });
+    configure("disclosures = \"keep\"");
+    refused("the second refusal");
+    // Nobody tidies up after this end.
+    enforcer.program.kill();
+    assert!(lab.path("edge-1-data/reload-refused.json").exists());
+    assert_eq!(ask(&["check"]).stderr, "");
+}

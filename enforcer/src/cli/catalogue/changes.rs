@@ -65,7 +65,7 @@ pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
         }
     }
     let values: Vec<&Value> = findings.iter().map(|finding| &finding.value).collect();
-    let value = json!({"servers": servers, "tools": values});
+    let value = json!({"servers": servers, "tools": values, "reload_refused": opened.refused});
     print(arguments.json, &value, &text)?;
     if arguments.exit_code && !findings.is_empty() {
         return Err(Failure::Found);

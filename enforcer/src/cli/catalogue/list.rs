@@ -52,7 +52,7 @@ pub(super) fn list(arguments: &ListArgs) -> Result<(), Failure> {
     let text = table.text() + &routes_text;
     print(
         arguments.json,
-        &json!({"tools": values, "routes": routes}),
+        &json!({"tools": values, "routes": routes, "reload_refused": opened.refused}),
         &text,
     )
 }

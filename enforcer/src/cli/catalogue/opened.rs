@@ -10,14 +10,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::approvals;
-use crate::cli::output::Failure;
+use crate::cli::output::{Failure, told};
 use crate::config::Config;
+use crate::reload::{Refused, last_refused};
 
 /// A configuration that was read.
 #[derive(Debug)]
 pub(super) struct Opened {
     path: PathBuf,
     pub(super) config: Config,
+    /// What the enforcer that runs with it refused last, unless it took more since.
+    pub(super) refused: Option<Refused>,
 }
 
 /// A tool of a server: `payments:refund`.
@@ -30,9 +33,12 @@ pub(super) struct ToolName {
 impl Opened {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let config = Config::load(path).map_err(Failure::usage)?;
+        let refused = last_refused(&config.data_dir);
+        refused.iter().for_each(told);
         Ok(Self {
             path: path.to_owned(),
             config,
+            refused,
         })
     }
 
