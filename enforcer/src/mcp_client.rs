@@ -107,6 +107,9 @@ pub enum ClientError {
     /// No connection.
     #[error("the server cannot be reached: {0}")]
     Connect(String),
+    /// Nothing was sent, for want of a credential.
+    #[error("what the server is to be shown cannot be had: {0}")]
+    Credential(String),
     /// Not the one that was asked for, as far as its certificate says.
     #[error("the server's certificate is not accepted: {0}")]
     Untrusted(String),
@@ -275,6 +278,7 @@ impl ClientError {
             Self::Status(status) => matches!(status, 400 | 404),
             Self::Error { code, .. } => matches!(code, -32601 | -32600 | -32020..=-32000),
             Self::Connect(_)
+            | Self::Credential(_)
             | Self::Untrusted(_)
             | Self::Timeout
             | Self::Unreadable(_)

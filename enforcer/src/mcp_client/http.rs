@@ -168,7 +168,7 @@ impl HttpEndpoint {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = method;
         *request.uri_mut() = self.path.parse().map_err(|_| unusable("path"))?;
-        *request.headers_mut() = (self.headers)().map_err(ClientError::Connect)?;
+        *request.headers_mut() = (self.headers)().map_err(ClientError::Credential)?;
         let host = HeaderValue::from_str(&self.authority).map_err(|_| unusable("authority"))?;
         request.headers_mut().insert(HOST, host);
         let plain = HeaderValue::from_static("identity");

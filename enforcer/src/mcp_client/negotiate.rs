@@ -95,6 +95,7 @@ fn speaks_of_sessions(error: &ClientError) -> bool {
         ClientError::Process(StdioError::Start(..) | StdioError::Secret(..)) => false,
         ClientError::Process(_) | ClientError::Timeout | ClientError::SessionLost => true,
         ClientError::Connect(_)
+        | ClientError::Credential(_)
         | ClientError::Untrusted(_)
         | ClientError::Unreadable(_)
         | ClientError::TooMuch(_)

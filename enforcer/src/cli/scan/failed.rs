@@ -23,7 +23,7 @@ fn advice(place: &Place, error: &ClientError) -> Option<&'static str> {
             "`--ca FILE` names the CA that it hangs from, and the URL a name that it has"
         }
         (_, ClientError::Untrusted(_)) => {
-            "`ca` in `[upstream.tls]` names the CA that it hangs from, and `name` a name that it has"
+            "`ca` in `[upstream.tls]` names the CA that it hangs from, `server_name` a name that it has"
         }
         (Place::Program(_), ClientError::Timeout) => {
             "its program still runs and has said nothing: does it download? Start it once by hand, then scan again"
@@ -88,6 +88,12 @@ mod tests {
             (&program, ClientError::Timeout, 3, "does it download?"),
             (&program, ClientError::Process(start), 1, "on PATH"),
             (&program, died, 1, "by hand"),
+            (
+                &configured,
+                ClientError::Credential("no file".to_owned()),
+                1,
+                "shown cannot be had",
+            ),
         ] {
             let told = failure("tools", place, &error);
             let message = match &told {
