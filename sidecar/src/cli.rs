@@ -145,6 +145,22 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// Longer lines would be wrapped again.
+    #[test]
+    fn notes_under_help_are_as_wide_as_help_is() {
+        let command = Arguments::command();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            let notes = command.get_after_help().map(ToString::to_string);
+            for line in notes.unwrap_or_default().lines() {
+                assert!(
+                    line.chars().count() <= 100,
+                    "{}: {line}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+
     #[test]
     fn one_way_in_is_asked_for() {
         let parse = |more: &[&str]| {
@@ -166,6 +182,26 @@ mod tests {
             &["--http", "0.0.0.0:7900"],
             &["--stdio", "--verify", "maybe"],
         ] {
+            parse(wrong).unwrap_err();
+        }
+        let neither = parse(&[]).unwrap_err().to_string();
+        assert!(
+            neither.contains("--stdio") && neither.contains("--http"),
+            "{neither}"
+        );
+    }
+
+    #[test]
+    fn an_entry_is_printed_for_nobody_in_particular_and_written_for_a_client() {
+        let parse = |more: &[&str]| {
+            let url = "https://localhost:8443/mcp/a";
+            let fixed = [NAME, "install", url, "--credentials", "./a"];
+            Arguments::try_parse_from(fixed.iter().chain(more)).map(drop)
+        };
+        parse(&["--print"]).unwrap();
+        parse(&["--print", "--client", "codex"]).unwrap();
+        parse(&["--client", "cursor"]).unwrap();
+        for wrong in [&[][..], &["--dry-run"]] {
             parse(wrong).unwrap_err();
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,12 +21,12 @@ use crate::verify::Verify;
 
 /// Stand between an MCP client and an enforcer until the client, or a signal, ends it
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("way").required(true).args(["stdio", "http"]))]
 pub(super) struct ConnectArguments {
     /// The enforcer's endpoint
     url: EnforcerUrl,
     /// Be a local MCP server that speaks over standard input and output
-    #[arg(long, conflicts_with = "http", required_unless_present = "http")]
+    #[arg(long)]
     stdio: bool,
     /// Be an HTTP endpoint on this loopback address; its URL, with a secret, is printed
     #[arg(long, value_name = "ADDR", value_parser = loopback)]
@@ -178,7 +178,8 @@ Examples:
   claude mcp add payments -- agentca-sidecar connect --stdio https://localhost:8443/mcp/payments \\
       --credentials $PWD/support-01
 
-Every answer is verified: that the enforcer signed it, for this certificate and this request, and that
-no message of a stream was changed, moved or left out. The certificate is renewed at about two thirds
-of its life, and taken over when somebody else replaces it. With --http only this machine's programs that
-know the printed URL are let in, or those that send its secret as `Authorization: Bearer SECRET`.";
+Every answer is verified: that the enforcer signed it, for this certificate and this request, and
+that no message of a stream was changed, moved or left out. The certificate is renewed at about
+two thirds of its life, and taken over when somebody else replaces it. With --http only this
+machine's programs that know the printed URL are let in, or those that send its secret as
+`Authorization: Bearer SECRET`.";

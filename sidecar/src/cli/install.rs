@@ -18,9 +18,9 @@ use crate::verify::Verify;
 pub(super) struct InstallArguments {
     /// The enforcer's endpoint
     url: EnforcerUrl,
-    /// The client
-    #[arg(long, value_enum)]
-    client: Client,
+    /// The client; with --print: whose form of configuration, Cursor's when nothing is said
+    #[arg(long, value_enum, required_unless_present = "print")]
+    client: Option<Client>,
     /// The agent's folder, which `agentca issue --out DIR` wrote
     #[arg(
         long,
@@ -52,8 +52,10 @@ pub(super) struct InstallArguments {
 pub(super) fn run(arguments: &InstallArguments) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let entry = entry(arguments)?;
+    // Most other clients read what this one does.
+    let client = arguments.client.unwrap_or(Client::Cursor);
     if arguments.print {
-        return Ok(out.write_all(entry.document(arguments.client).as_bytes())?);
+        return Ok(out.write_all(entry.document(client).as_bytes())?);
     }
     let variable = |name: &str| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty());
@@ -61,9 +63,9 @@ pub(super) fn run(arguments: &InstallArguments) -> Result<(), Failure> {
     };
     let path = match &arguments.file {
         Some(path) => path.clone(),
-        None => arguments.client.path(variable)?,
+        None => client.path(variable)?,
     };
-    let plan = Plan::make(path, arguments.client, &entry)?;
+    let plan = Plan::make(path, client, &entry)?;
     let shown = plan.path.display();
     if plan.is_done() {
         return Ok(writeln!(out, "`{}` is in {shown} already", entry.name)?);
@@ -76,7 +78,7 @@ pub(super) fn run(arguments: &InstallArguments) -> Result<(), Failure> {
     if let Some(backup) = backup {
         writeln!(out, "what was there is in {}", backup.display())?;
     }
-    writeln!(out, "now {}", arguments.client.advice())?;
+    writeln!(out, "now {}", client.advice())?;
     Ok(())
 }
 
@@ -139,8 +141,7 @@ Examples:
       --credentials ./support-01 --dry-run
   agentca-sidecar install --client vscode https://localhost:8443/mcp/payments \\
       --credentials ./support-01 --name payments
-  agentca-sidecar install --client cursor https://localhost:8443/mcp/payments \\
-      --credentials ./support-01 --print      # for any other client
+  agentca-sidecar install https://localhost:8443/mcp/payments --credentials ./support-01 --print
 
-What else is in the file stays as it is, byte for byte, comments too, and a copy is kept beside it. A file
-that is not understood is left alone.";
+What else is in the file stays as it is, byte for byte, comments too, and a copy is kept beside
+it. A file that is not understood is left alone.";
