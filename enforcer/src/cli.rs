@@ -304,6 +304,23 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// Longer lines would be wrapped again.
+    #[test]
+    fn notes_under_help_are_as_wide_as_help_is() {
+        fn look(command: &clap::Command) {
+            let notes = command.get_after_help().map(ToString::to_string);
+            for line in notes.unwrap_or_default().lines() {
+                assert!(
+                    line.chars().count() <= 100,
+                    "{}: {line}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Arguments::command());
+    }
+
     #[test]
     fn a_configuration_is_asked_for() {
         assert!(Arguments::try_parse_from([NAME, "run", "--config", "a.toml"]).is_ok());

@@ -29,9 +29,9 @@ Examples:
   agentca enforcer add edge-1 --env prod --dns localhost --ip 127.0.0.1 --out ./edge-1
   agentca enforcer add edge-1 --dns localhost --new-log --force --out ./edge-1
 
-Writes tls, log and response .crt and .key (0600), feed.toml, signers.pem, issuers.pem and ca.crt; the folder is
-the enforcer's identity_dir. The keys are made here and never sent. --new-log is for an enforcer
-whose log is lost: it goes on under a new generation of the log's origin.")]
+Writes tls, log and response .crt and .key (0600), feed.toml, signers.pem, issuers.pem and ca.crt;
+the folder is the enforcer's identity_dir. The keys are made here and never sent. --new-log is for
+an enforcer whose log is lost: it goes on under a new generation of the log's origin.")]
 pub(super) struct AddArgs {
     /// The enforcer, NAME or ENV/NAME.
     name: AgentRef,

@@ -122,9 +122,9 @@ Examples:
   agentca log verify-disclosure WyJ… --log ./edge-1-data/log --index 42
   agentca log verify-disclosure WyJ… --record 42.json --json
 
-A disclosure (RFC 9901) is one string that reveals one value; `agentca-enforcer disclose` prints those that
-were kept, and the caller can make them. The record itself is not verified here: `agentca log verify-proof`
-and `agentca log verify` are for that.")]
+A disclosure (RFC 9901) is one string that reveals one value; `agentca-enforcer disclose` prints
+those that were kept, and the caller can make them. The record itself is not verified here:
+`agentca log verify-proof` and `agentca log verify` are for that.")]
 pub(super) struct VerifyDisclosureArgs {
     /// The disclosures.
     #[arg(required = true, value_name = "DISCLOSURE")]

@@ -187,4 +187,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
+
+    /// Longer lines would be wrapped again.
+    #[test]
+    fn notes_under_help_are_as_wide_as_help_is() {
+        fn look(command: &clap::Command) {
+            let notes = command.get_after_help().map(ToString::to_string);
+            for line in notes.unwrap_or_default().lines() {
+                assert!(
+                    line.chars().count() <= 100,
+                    "{}: {line}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&super::Cli::command());
+    }
 }

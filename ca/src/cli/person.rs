@@ -72,10 +72,10 @@ Examples:
   agentca person add bob --role responder --out ./bob
   agentca --credentials ./bob revoke support-01
 
-Roles: admin adds people and enforcers, and does what issuer and responder do; issuer issues to agents
-and changes their grants; responder revokes and reinstates; auditor lists agents and enforcers, as
-everybody does (no command reads records over the network yet). Writes person.key (0600), person.crt
-and ca.crt.")]
+Roles: admin adds people and enforcers, and does what issuer and responder do; issuer issues to
+agents and changes their grants; responder revokes and reinstates; auditor lists agents and
+enforcers, as everybody does (no command reads records over the network yet). Writes person.key
+(0600), person.crt and ca.crt.")]
 pub(super) struct AddArgs {
     /// The person.
     name: Name,
@@ -101,9 +101,10 @@ pub(super) struct AddArgs {
 Example:
   agentca person recover admin --data ./pki --out ./admin
 
-For when nobody has a credential left that is in force. Works on the folder that `agentca init` made,
-while `agentca serve` is not running, and asks nobody: whoever can read the keys there may do it. The
-log says so. Earlier certificates of the person stay as they are; revoke those that are lost.")]
+For when nobody has a credential left that is in force. Works on the folder that `agentca init`
+made, while `agentca serve` is not running, and asks nobody: whoever can read the keys there may
+do it. The log says so. Earlier certificates of the person stay as they are; revoke those that are
+lost.")]
 pub(super) struct RecoverArgs {
     /// The person; a new one if there is none of that name.
     name: Name,

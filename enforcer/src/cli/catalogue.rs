@@ -60,9 +60,9 @@ Examples:
   agentca-enforcer catalogue list --config enforcer.toml
   agentca-enforcer catalogue list --config enforcer.toml --json
 
-The state is `good`, `excepted` or `unverified` for what is served nevertheless, `rejected` for what a
-person rejected as it is, `new` for a tool without a table, or the rule that denies calls: tool-changed,
-tool-unverified, ceiling.";
+The state is `good`, `excepted` or `unverified` for what is served nevertheless, `rejected` for
+what a person rejected as it is, `new` for a tool without a table, or the rule that denies calls:
+tool-changed, tool-unverified, ceiling.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -74,17 +74,17 @@ Examples:
   agentca-enforcer catalogue diff --config enforcer.toml
   agentca-enforcer catalogue diff --config enforcer.toml --exit-code
 
-A running enforcer writes what it sees to <data_dir>/tools; that is compared with the pins. A rise of
-risk or permissions, as the new definition suggests them, stands first, the command that approves the
-tool as it is shown last.";
+A running enforcer writes what it sees to <data_dir>/tools; that is compared with the pins. A rise
+of risk or permissions, as the new definition suggests them, stands first, the command that
+approves the tool as it is shown last.";
 
 const APPROVE_EXAMPLES: &str = "\
 Example:
   agentca-enforcer catalogue approve payments:refund --config enforcer.toml \\
       --reason \"looked at with its maker\"
 
-It is signed as the person whose credential `agentca` uses by default, or whose folder `--person` names;
-they need the role admin or responder. The pin and the signed statement are written to the
+It is signed as the person whose credential `agentca` uses by default, or whose folder `--person`
+names; they need the role admin or responder. The pin and the signed statement are written to the
 pins file; a running enforcer takes it up at once.";
 
 const REJECT_EXAMPLES: &str = "\
