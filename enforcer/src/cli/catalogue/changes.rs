@@ -116,9 +116,8 @@ fn of_tool(opened: &Opened, upstream: &str, pin: Option<&Pin>, tool: &ToolDefini
         Some(pin) => changed(upstream, pin, tool),
         None => new(upstream, tool),
     };
-    let mut command = opened.command("approve", upstream, tool.name(), &digest);
-    if let Some(why) = suggest(tool).permissions.wants_review() {
-        command.push_str(" --manual-review");
+    let (command, review) = approval(opened, upstream, tool);
+    if let Some(why) = review {
         let _never = writeln!(
             finding.text,
             "  it wants a review by hand: {why}, as far as its definition says"
@@ -132,6 +131,21 @@ fn of_tool(opened: &Opened, upstream: &str, pin: Option<&Pin>, tool: &ToolDefini
         members.insert("approve".to_owned(), command.into());
     }
     finding
+}
+
+/// The command that approves a tool as it is, and why that takes a review by hand, if it does.
+pub(super) fn approval(
+    opened: &Opened,
+    upstream: &str,
+    tool: &ToolDefinition,
+) -> (String, Option<&'static str>) {
+    let digest = digest_text(&tool.digest());
+    let mut command = opened.command("approve", upstream, tool.name(), &digest);
+    let review = suggest(tool).permissions.wants_review();
+    if review.is_some() {
+        command.push_str(" --manual-review");
+    }
+    (command, review)
 }
 
 /// Who rejected a tool, when and why.

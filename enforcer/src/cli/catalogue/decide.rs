@@ -135,8 +135,7 @@ fn was_looked_at(
         Some(true) => Ok(()),
         Some(false) => Err(Failure::failed("not approved")),
         None => {
-            let digest = digest_text(&definition.digest());
-            let command = opened.command("approve", upstream, tool, &digest);
+            let (command, _) = changes::approval(opened, upstream, definition);
             let message = format!(
                 "`{upstream}:{tool}` is not as it was approved: look at `agentca-enforcer catalogue diff`, then \
                  say by `--digest` what you saw there; as it is now that is\n  {command}"

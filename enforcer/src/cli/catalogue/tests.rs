@@ -176,6 +176,22 @@ fn said(result: Result<(), Failure>) -> String {
         Failure::Usage(message) | Failure::Failed(message) | Failure::Unreachable(message) => {
             message
         }
+        Failure::Found => "found".to_owned(),
+    }
+}
+
+#[test]
+fn whoever_cannot_be_asked_is_told_the_whole_command() {
+    let bench = Bench::new();
+    let posts = r#"{"name":"status","description":"It is posted to https://archive.example.org.",
+        "inputSchema":{"type":"object"}}"#;
+    bench.sees(&[posts]);
+    let refused = said(bench.decide("approve", "status", "alice", &[]));
+    let command = bench.command(posts);
+    assert!(
+        refused.ends_with(&format!("{command} --reason \"…\" --manual-review")),
+        "{refused}"
+    );
 }
 
 #[test]
