@@ -59,7 +59,7 @@ pub(super) async fn verify_logs(stage: &Stage) -> Result<(), Error> {
         let root = format!("{GOOD}/ca.crt");
         let verify = ["log", "verify", log, "--root", &root];
         let said = settled(async || Ok(stage.agentca(&verify).await?.stdout)).await?;
-        println!("  agentca log verify {log}");
+        println!("  agentca log verify {log} --root {root}");
         said.lines().for_each(|line| println!("    {line}"));
     }
     println!();

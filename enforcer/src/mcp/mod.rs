@@ -6,6 +6,9 @@
 //! ([`turn`]). What comes back is read as strictly ([`reply`]), lists are filtered ([`lists`], by what is known
 //! of their [`pages`]), streams are signed message by message ([`events`]), and a denial is told in MCP's own
 //! forms ([`denials`]).
+//!
+//! Besides, what servers list is looked at again and again ([`watch`]); what was seen of each tool ([`seen`]), by that
+//! or in an agent's list, decides whether it is still the one that was approved.
 
 mod arguments;
 mod asks;

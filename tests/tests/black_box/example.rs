@@ -67,8 +67,8 @@ fn the_example_tells_its_whole_story_twice() {
         ]);
         row(&["in force at 1 of 1 enforcers"]);
         row(&["the stream ended", "ms"]);
-        row(&["agentca log verify pki/log"]);
-        row(&["agentca log verify edge-1-data/log"]);
+        row(&["agentca log verify pki/log --root support-01/ca.crt"]);
+        row(&["agentca log verify edge-1-data/log --root support-01/ca.crt"]);
         row(&["curl -i --cert"]);
         row(&["Everything has ended", "`--stay` leaves it running"]);
         assert!(
