@@ -154,7 +154,7 @@ fn surrounds(
 impl ToolJudge {
     /// What is taken out of the page that stands at `start`, so that only what may be used is left.
     fn leave(&self, page: &Page, start: usize) -> Changes {
-        let view = page.view(&self.rights, self.now);
+        let view = page.view(&self.rights, &self.seen.odd(), self.now);
         let parts = view.left_out().iter();
         parts
             .map(|part| (start + part.start..start + part.end, ""))

@@ -15,6 +15,7 @@ use agentca_policy::json::{self, JsonLimits};
 use agentca_policy::{DefinitionScanner, McpServer, Tool, ToolDefinition};
 use serde_json::value::RawValue;
 
+use super::seen::Odd;
 use crate::jsonrpc::{LIMITS, Members, place};
 use crate::peer::Rights;
 
@@ -56,6 +57,7 @@ pub(super) struct ListedTool {
 #[derive(Debug)]
 pub(super) struct View {
     rights: Rights,
+    odd: Odd,
     from: Timestamp,
     until: Option<Timestamp>,
     /// Within the page's text, with the commas that are too many.
@@ -171,12 +173,12 @@ impl Page {
     }
 
     /// What is left out for whoever has these rights.
-    pub(super) fn view(&self, rights: &Rights, now: Timestamp) -> Arc<View> {
+    pub(super) fn view(&self, rights: &Rights, odd: &Odd, now: Timestamp) -> Arc<View> {
         let views = || self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = views().iter().find(|view| view.holds(rights, now)) {
+        if let Some(view) = views().iter().find(|view| view.holds(rights, odd, now)) {
             return Arc::clone(view);
         }
-        let view = Arc::new(View::of(self, rights, now));
+        let view = Arc::new(View::of(self, rights, odd, now));
         let mut views = views();
         views.retain(|view| view.rights != *rights);
         views.insert(0, Arc::clone(&view));
@@ -186,13 +188,13 @@ impl Page {
 }
 
 impl View {
-    fn of(page: &Page, rights: &Rights, now: Timestamp) -> Self {
+    fn of(page: &Page, rights: &Rights, odd: &Odd, now: Timestamp) -> Self {
         let mut left_out = Vec::new();
         // Where what is left out begins, where the last tool ends that stays, and where the last one ends.
         let (mut gap, mut stays, mut last) = (None, None, 0);
         for listed in &page.tools {
             let place = listed.place.clone();
-            if listed.passes(rights, now) {
+            if listed.passes(rights, odd, now) {
                 if let Some(begin) = gap.take() {
                     // One comma stays between two that stay, and none before the first.
                     left_out.push(begin..stays.map_or(place.start, |_| last));
@@ -207,6 +209,7 @@ impl View {
         let tools = page.tools.iter().filter_map(|listed| listed.tool.as_ref());
         Self {
             rights: rights.clone(),
+            odd: Arc::clone(odd),
             from: now,
             until: tools.filter_map(|tool| tool.standing_changes(now)).min(),
             left_out,
@@ -214,9 +217,9 @@ impl View {
     }
 
     /// Whether it is what it would be if it were made now: all else that it follows from is the page's.
-    fn holds(&self, rights: &Rights, now: Timestamp) -> bool {
+    fn holds(&self, rights: &Rights, odd: &Odd, now: Timestamp) -> bool {
         let in_time = self.from <= now && self.until.is_none_or(|until| now < until);
-        in_time && self.rights == *rights
+        in_time && Arc::ptr_eq(&self.odd, odd) && self.rights == *rights
     }
 
     /// The parts of the page's text, in order, without which it is the list of what may be used.
@@ -239,11 +242,13 @@ impl ListedTool {
         })
     }
 
-    fn passes(&self, rights: &Rights, now: Timestamp) -> bool {
+    fn passes(&self, rights: &Rights, odd: &Odd, now: Timestamp) -> bool {
         let (Some(tool), Some(digest)) = (&self.tool, &self.digest) else {
             return false;
         };
-        rights.cover(&tool.call) && tool.standing(Some(digest), now).is_ok()
+        // What agents were shown otherwise is what calls of it are judged by.
+        let is_one = odd.is_empty() || odd.get(&*self.name).is_none_or(|shown| shown == digest);
+        is_one && rights.cover(&tool.call) && tool.standing(Some(digest), now).is_ok()
     }
 }
 

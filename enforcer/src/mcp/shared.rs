@@ -189,11 +189,15 @@ impl Turn {
                 continue;
             };
             let prefix = format!("{upstream}{JOINT}");
-            for listed in self.live.seen_tools().of(&upstream).listed().iter() {
+            let seen = self.live.seen_tools().of(&upstream);
+            for listed in seen.listed().iter() {
                 let Some(tool) = server.tool(&listed.name) else {
                     continue;
                 };
-                let stands = tool.standing(listed.digest.as_ref(), now).is_ok();
+                // What is shown must be what a call of it is judged by.
+                let judged = seen.digest(&listed.name);
+                let is_one = judged == listed.digest;
+                let stands = is_one && tool.standing(judged.as_ref(), now).is_ok();
                 if stands && rights.cover(&tool.call) {
                     tools.push(renamed(&listed.definition, &prefix, &listed.name));
                 }

@@ -158,9 +158,9 @@ impl Asked {
     }
 }
 
-/// The same, by who knows nothing and reads all of it.
+/// The same, by who has read nothing yet and reads all of it.
 fn reference(
-    server: &Arc<McpServer>,
+    asked: &Asked,
     text: &str,
     rights: &Rights,
     now: Timestamp,
@@ -177,22 +177,27 @@ fn reference(
     if result.disguised(RESULT).is_some() {
         return Err("disguised");
     }
-    let Filtered(told) = Asked::new(server)
-        .filter(rights, now)
-        .apply(text, &result)?;
+    let forgetful = Asked {
+        seen: Arc::clone(&asked.seen),
+        ..Asked::new(&asked.server)
+    };
+    let Filtered(told) = forgetful.filter(rights, now).apply(text, &result)?;
     told.ok_or("no list")
 }
 
 /// What has to be left of an answer, by its tree.
-fn left(server: &McpServer, text: &str, rights: &Rights, now: Timestamp) -> Value {
+fn left(asked: &Asked, text: &str, rights: &Rights, now: Timestamp) -> Value {
     let mut tree: Value = serde_json::from_str(text).unwrap();
     let tools = tree["result"]["tools"].as_array_mut().unwrap();
     tools.retain(|listed| {
-        let Some(tool) = server.tool(listed["name"].as_str().unwrap()) else {
+        let Some(tool) = asked.server.tool(listed["name"].as_str().unwrap()) else {
             return false;
         };
         let digest = ToolDefinition::parse(&listed.to_string()).map(|read| read.digest());
+        // As it is shown, and as a call of it is judged.
+        let judged = asked.seen.digest(&tool.name);
         digest.is_ok_and(|digest| tool.standing(Some(&digest), now).is_ok())
+            && tool.standing(judged.as_ref(), now).is_ok()
             && rights.cover(&tool.call)
     });
     if let Some(scope) = tree["result"].get_mut("cacheScope") {
@@ -276,6 +281,29 @@ fn a_tool_that_changed_is_seen_on_a_page_of_tools_that_did_not() {
 }
 
 #[test]
+fn what_agents_were_shown_otherwise_is_not_listed() {
+    let (server, rights) = (server(), rights());
+    let asked = Asked::new(&server);
+    let tools = [written("a", 0), written("b", 0)].join(",");
+    let text = message(&format!("[{tools}]"), "", "");
+    let shown = || {
+        let answer = asked.answer(&text, &rights[0], ENDS).unwrap();
+        ["a", "b"].map(|name| answer.contains(&format!(r#""name":"{name}""#)))
+    };
+    assert_eq!(shown(), [true, true]);
+    asked.seen.distrust("b", [9; 32]);
+    assert_eq!(shown(), [true, false]);
+    // What was shown is what counts, be it by now what was approved.
+    let pinned = server.tool("b").unwrap().pinned.as_ref().unwrap().digest;
+    asked.seen.distrust("b", pinned);
+    assert_eq!(shown(), [true, true]);
+    asked.seen.distrust("a", [9; 32]);
+    assert_eq!(shown(), [false, true]);
+    asked.seen.judge_anew(|tool| tool == "a");
+    assert_eq!(shown(), [true, true]);
+}
+
+#[test]
 fn what_surrounds_a_list_is_read_as_ever() {
     let (server, rights) = (server(), rights());
     let asked = Asked::new(&server);
@@ -332,11 +360,13 @@ proptest! {
             prop::sample::select(vec!["", " ", "\n\t"]),
             prop::option::of((0usize..400, prop::sample::select(vec!["", "\"", "{", "}", "[", "]", ",", "\\", "0"]))),
             0usize..4,
+            prop::option::of(0usize..8),
         ), 1..12),
     ) {
         let (server, rights) = (server(), rights());
         let asked = Asked::new(&server);
-        for (tools, who, when, space, damage, around) in asks {
+        let mut texts: Vec<(String, bool)> = Vec::new();
+        for (tools, who, when, space, damage, around, again) in asks {
             let now = [ENDS - Duration::from_secs(1), ENDS, ENDS + Duration::from_secs(1)][when];
             let tools: Vec<_> = tools.iter().map(|(name, way)| written(name, *way)).collect();
             let list = format!("[{space}{}{space}]", tools.join(&format!("{space},{space}")));
@@ -350,16 +380,20 @@ proptest! {
             if let Some((at, with)) = damage.filter(|(at, _)| *at < text.len()) {
                 text.replace_range(at..=at, with);
             }
-            let told = reference(&server, &text, &rights[who], now);
+            let new = (text, damage.is_none() && around != 3);
+            // Most servers list the same again.
+            let (text, is_plain) = again.and_then(|again| texts.get(again)).cloned().unwrap_or(new);
+            texts.push((text.clone(), is_plain));
+            let told = reference(&asked, &text, &rights[who], now);
             let known = asked.answer(&text, &rights[who], now);
             match (&known, &told) {
                 (Some(known), told) => prop_assert_eq!(Ok(known), told.as_ref(), "{}", text),
-                (None, Ok(_)) => prop_assert!(damage.is_some() || around == 3, "not known: {}", text),
+                (None, Ok(_)) => prop_assert!(!is_plain, "not known: {}", text),
                 (None, Err(_)) => {}
             }
             if let Ok(told) = told {
                 let told: Value = serde_json::from_str(&told).unwrap();
-                prop_assert_eq!(told, left(&server, &text, &rights[who], now));
+                prop_assert_eq!(told, left(&asked, &text, &rights[who], now));
             }
         }
     }
