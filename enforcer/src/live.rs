@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::authorities::Authorities;
 use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
-use crate::mcp::{Pages, SeenTools, Sessions, SharedSessions};
+use crate::mcp::{Approval, Pages, SeenTools, Sessions, SharedSessions};
 use crate::mcp_client::{ClientLimits, HttpEndpoint, McpClient};
 use crate::ops::ProgramCounts;
 use crate::road::Destination;
@@ -167,6 +167,12 @@ impl Live {
             }
         }
         self
+    }
+
+    /// Which definition of a tool was approved, and when.
+    pub(crate) fn approval(&self, upstream: &str, tool: &str) -> Option<Approval> {
+        let pinned = self.pinned(upstream, tool)?;
+        Some((pinned.digest, pinned.approved_at))
     }
 
     fn pinned(&self, upstream: &str, tool: &str) -> Option<&PinnedDefinition> {

@@ -22,6 +22,9 @@ pub(crate) type Odd = Arc<HashMap<Box<str>, [u8; 32]>>;
 /// What stands for the digest of a definition that cannot be read: no text has it.
 pub(crate) const UNREADABLE: [u8; 32] = [0; 32];
 
+/// What stands for the digest of what is not known any more: nothing that is shown agrees with it.
+pub(crate) const UNKNOWN: [u8; 32] = [0xff; 32];
+
 /// The tools of one server.
 #[derive(Debug)]
 pub(crate) struct Seen {

@@ -1,11 +1,11 @@
 //! Looks at what MCP servers list, by itself: a tool that is not the one that was pinned is withheld
 //! from the moment it is seen, whether or not an agent asked for a list.
 //!
-//! What was seen last is written to `tools/<upstream>.json` in `data_dir`, for
-//! `agentca-enforcer catalogue diff`.
+//! What was seen last is written down ([`super::seen_file`]), and with it what agents were shown otherwise: a
+//! restart takes that up again.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use agentca_auditlog::decision::ToolWithheld;
 use agentca_auditlog::log::{Log, StageError, Staged};
 use agentca_identity::spiffe::SpiffeId;
 use agentca_identity::time::Timestamp;
-use agentca_policy::{McpServer, ToolDefinition, digest_text};
+use agentca_policy::{McpServer, ToolDefinition};
 use arc_swap::ArcSwap;
-use serde_json::value::RawValue;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::seen::{Listed, Odd, UNREADABLE};
+use super::seen::{Listed, UNKNOWN, UNREADABLE};
+use super::seen_file::{SeenFile, Shown, put, touch};
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
 use crate::ops::{Board, ToolCounts};
@@ -48,8 +48,8 @@ pub(crate) struct Known {
     withheld: HashMap<String, Option<[u8; 32]>>,
     /// How many records that were.
     recorded: u64,
-    /// What was written: the list, and what agents were shown otherwise.
-    written: Option<(Vec<ListedTool>, Odd)>,
+    /// What was written.
+    written: Option<SeenFile>,
     /// When its tools were listed last.
     listed: Option<Instant>,
     /// Why the last look failed.
@@ -63,8 +63,8 @@ impl Watcher {
         let mut looks = JoinSet::new();
         for name in self.live.load().mcp_names() {
             let own = Arc::clone(self);
+            let mut known = self.recall(&name).await;
             looks.spawn(async move {
-                let mut known = Known::default();
                 own.look(&name, &mut known).await;
                 let mut first = own.first.lock().unwrap_or_else(PoisonError::into_inner);
                 first.insert(name, known);
@@ -106,7 +106,10 @@ impl Watcher {
             let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
             first.remove(upstream)
         };
-        let mut known = first.unwrap_or_default();
+        let mut known = match first {
+            Some(known) => known,
+            None => self.recall(upstream).await,
+        };
         loop {
             self.look(upstream, &mut known).await;
             let live = self.live.load_full();
@@ -114,12 +117,60 @@ impl Watcher {
                 return;
             };
             let seen = live.seen_tools().of(upstream);
-            let early = async {
-                seen.asked().await;
+            let next = tokio::time::Instant::now() + options.watch;
+            if tokio::time::timeout_at(next, seen.asked()).await.is_ok() {
+                // Whatever its server says, and when: what agents were shown is not forgotten.
+                self.keep(&live, upstream, &mut known).await;
                 // Lists that change in bursts are looked at once.
-                tokio::time::sleep(SOON).await;
-            };
-            let _early = tokio::time::timeout(options.watch, early).await;
+                let soon = tokio::time::Instant::now() + SOON;
+                tokio::time::sleep_until(soon.min(next)).await;
+            }
+        }
+    }
+
+    /// What was known when the enforcer was last up. What agents were shown then counts until a person decides.
+    async fn recall(&self, upstream: &str) -> Known {
+        let path = self.dir.join(format!("{upstream}.json"));
+        let reading = tokio::task::spawn_blocking(move || SeenFile::load(&path)).await;
+        let live = self.live.load_full();
+        let written = match reading.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(written) => written,
+            Err(error) => {
+                self.distrust_all(&live, upstream, &error);
+                None
+            }
+        };
+        for shown in written.iter().flat_map(|written| &written.shown) {
+            if shown.counts(live.approval(upstream, &shown.tool)) {
+                tracing::warn!(
+                    upstream,
+                    tool = shown.tool,
+                    "agents were shown another definition than the approved one: the tool is denied until a \
+                     person decides, see `agentca-enforcer catalogue diff`"
+                );
+                let seen = live.seen_tools().of(upstream);
+                seen.distrust(&shown.tool, shown.digest);
+            }
+        }
+        Known {
+            written,
+            ..Known::default()
+        }
+    }
+
+    /// Nobody knows what a damaged file said: more than it did is denied, and never less.
+    fn distrust_all(&self, live: &Live, upstream: &str, error: &str) {
+        tracing::error!(
+            upstream,
+            error,
+            dir = %self.dir.display(),
+            "it is not known what agents were shown before: the tools of this server are denied until a person \
+             approves them again, or removes its file there and starts the enforcer again"
+        );
+        let seen = live.seen_tools().of(upstream);
+        let server = live.config().mcp_catalogue.server(upstream);
+        for tool in server.into_iter().flat_map(|server| server.tools()) {
+            seen.distrust(&tool.name, UNKNOWN);
         }
     }
 
@@ -165,6 +216,7 @@ impl Watcher {
                 }
                 known.failing = Some(error);
                 self.ages(&live, upstream, known);
+                self.keep(&live, upstream, known).await;
             }
         }
     }
@@ -236,25 +288,29 @@ impl Watcher {
             .into_iter()
             .map(|(name, change)| (name, change.digest));
         known.withheld = digests.collect();
-        let written = (tools, odd);
+        let shown = shown(live, upstream);
+        let written = SeenFile { tools, shown };
         if known.written.as_ref() != Some(&written) {
-            self.write(upstream, &written).await;
-            known.written = Some(written);
-        } else {
-            self.looked(upstream).await;
+            self.write(upstream, written, known).await;
+        }
+        self.looked(upstream).await;
+    }
+
+    async fn looked(&self, upstream: &str) {
+        let path = self.dir.join(format!("{upstream}.json"));
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || touch(&path)).await {
+            let dir = self.dir.display();
+            tracing::warn!(%error, %dir, "when an MCP server was looked at was not noted");
         }
     }
 
-    /// The file's own time says when the server was last looked at.
-    async fn looked(&self, upstream: &str) {
-        let path = self.dir.join(format!("{upstream}.json"));
-        let touching = tokio::task::spawn_blocking(move || {
-            let file = std::fs::File::options().write(true).open(path)?;
-            file.set_modified(std::time::SystemTime::now())
-        });
-        if let Ok(Err(error)) = touching.await {
-            let dir = self.dir.display();
-            tracing::warn!(%error, %dir, "when an MCP server was looked at was not noted");
+    /// Writes what agents were shown otherwise, beside the list as it was seen last.
+    async fn keep(&self, live: &Live, upstream: &str, known: &mut Known) {
+        let shown = shown(live, upstream);
+        let before = known.written.as_ref();
+        if before.map_or(&[][..], |before| &before.shown) != shown {
+            let tools = before.map_or_else(Vec::new, |before| before.tools.clone());
+            self.write(upstream, SeenFile { tools, shown }, known).await;
         }
     }
 
@@ -270,15 +326,33 @@ impl Watcher {
         self.log.stage(|head, out| withheld.write(head, out))
     }
 
-    async fn write(&self, upstream: &str, (tools, odd): &(Vec<ListedTool>, Odd)) {
-        let text = document(upstream, tools, odd);
-        let (dir, name) = (self.dir.clone(), format!("{upstream}.json"));
-        let writing = tokio::task::spawn_blocking(move || put(&dir, &name, &text));
-        if let Ok(Err(error)) = writing.await {
-            let dir = self.dir.display();
-            tracing::warn!(%error, %dir, "what was seen of an MCP server was not written");
+    async fn write(&self, upstream: &str, file: SeenFile, known: &mut Known) {
+        let (dir, upstream) = (self.dir.clone(), upstream.to_owned());
+        let writing = tokio::task::spawn_blocking(move || {
+            let text = file.text(&upstream)?;
+            put(&dir, &format!("{upstream}.json"), &text).map(|()| file)
+        });
+        match writing.await {
+            Ok(Ok(file)) => known.written = Some(file),
+            Ok(Err(error)) => {
+                let dir = self.dir.display();
+                tracing::warn!(%error, %dir, "what was seen of an MCP server was not written");
+            }
+            Err(error) => tracing::error!(%error, "what was seen of an MCP server was not written"),
         }
     }
+}
+
+/// What agents were shown otherwise, in order.
+fn shown(live: &Live, upstream: &str) -> Vec<Shown> {
+    let odd = live.seen_tools().of(upstream).odd();
+    let one = |tool: &str, digest| Shown::of(tool, digest, live.approval(upstream, tool));
+    let mut shown: Vec<Shown> = odd
+        .iter()
+        .map(|(tool, digest)| one(tool, *digest))
+        .collect();
+    shown.sort_by(|one, other| one.tool.cmp(&other.tool));
+    shown
 }
 
 /// Why a tool is withheld.
@@ -335,45 +409,6 @@ impl Listed {
             definition: tool.definition.as_str().into(),
         }
     }
-}
-
-/// `{"upstream","seen","tools":[{"name","digest","definition","shown"}]}`; `shown` is the digest of what agents were
-/// shown, where that was another.
-fn document(upstream: &str, tools: &[ListedTool], odd: &Odd) -> String {
-    #[derive(serde::Serialize)]
-    struct Document<'a> {
-        upstream: &'a str,
-        seen: String,
-        tools: Vec<SeenTool<'a>>,
-    }
-    #[derive(serde::Serialize)]
-    struct SeenTool<'a> {
-        name: &'a str,
-        digest: Option<String>,
-        definition: Option<&'a RawValue>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        shown: Option<String>,
-    }
-    let tools = tools.iter().map(|tool| SeenTool {
-        name: &tool.name,
-        digest: Listed::read(tool).digest.map(|digest| digest_text(&digest)),
-        definition: serde_json::from_str(&tool.definition).ok(),
-        shown: odd.get(tool.name.as_str()).map(digest_text),
-    });
-    let document = Document {
-        upstream,
-        seen: Timestamp::now().to_string(),
-        tools: tools.collect(),
-    };
-    serde_json::to_string_pretty(&document).unwrap_or_default()
-}
-
-/// All of it or nothing: it is read by others at any time.
-fn put(dir: &Path, name: &str, text: &str) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let beside = dir.join(format!("{name}.new"));
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, dir.join(name))
 }
 
 /// How long the first look may hold up the opening of the port.

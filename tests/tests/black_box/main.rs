@@ -11,6 +11,7 @@ mod mcp_answers;
 mod mcp_bridge;
 mod mcp_clients;
 mod mcp_evidence;
+mod mcp_faces;
 mod mcp_fixture;
 mod mcp_pins;
 mod mcp_sample;

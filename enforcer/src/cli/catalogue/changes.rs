@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::ConfigArgs;
 use super::opened::{Opened, Seen};
 use crate::cli::output::{Failure, print, printable};
+use crate::mcp::Shown;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DiffArgs {
@@ -89,12 +90,14 @@ fn of_server(opened: &Opened, upstream: &str, seen: &Seen) -> Vec<Finding> {
     for (tool, why) in &seen.unreadable {
         findings.push(simple(upstream, tool, "unreadable", why));
     }
-    for (tool, digest) in &seen.shown {
-        let why = format!(
-            "agents were shown another definition ({digest}) than this enforcer: the server tells them \
-             apart. Approving the tool again ends that it is withheld"
-        );
-        findings.push(simple(upstream, tool, "two-faced", &why));
+    let approval = |tool: &str| Some((pin(tool)?.definition.digest(), pin(tool)?.approved.at));
+    for shown in seen.otherwise(approval) {
+        findings.push(simple(
+            upstream,
+            &shown.tool,
+            "two-faced",
+            &two_faced(shown),
+        ));
     }
     let pinned = files.iter().flat_map(|file| &file.pins);
     let gone = pinned.filter(|pin| pin.upstream == upstream && seen.tool(pin.tool()).is_none());
@@ -146,6 +149,12 @@ pub(super) fn approval(
         command.push_str(" --manual-review");
     }
     (command, review)
+}
+
+/// What is to be said when agents were shown a tool otherwise than the enforcer.
+pub(super) fn two_faced(shown: &Shown) -> String {
+    let told = shown.told();
+    format!("{told}: the tool stays withheld until a person approves it again")
 }
 
 /// Who rejected a tool, when and why.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::ConfigArgs;
-use super::changes::rejected;
+use super::changes::{rejected, two_faced};
 use super::opened::{Opened, Seen};
 use super::show::described;
 use crate::cli::output::{Failure, Table, print};
@@ -175,22 +175,21 @@ fn of_tool(
     seen: Option<&Seen>,
     now: Timestamp,
 ) -> Row {
-    let digest = seen.and_then(|seen| seen.digest(&tool.name));
+    let (digest, shown) = seen.map_or((None, None), |seen| seen.judged(tool));
     let text = digest.as_ref().map(digest_text).unwrap_or_default();
     let rejection = opened.rejection(server.name(), &tool.name, &text);
     let state = |state: &str, why| (state.to_owned(), why);
-    let shown = seen.is_some_and(|seen| seen.shown.iter().any(|(shown, _)| *shown == *tool.name));
     let (state, why) = match tool.standing(digest.as_ref(), now) {
         _ if seen.is_none() => state("not seen yet", None),
-        Ok(_) if shown => state("tool-changed", Some(TWO_FACED.to_owned())),
         Ok(standing) if standing.unverified() => state("unverified", None),
         Ok(standing) => match standing.exception() {
             Some(given) => excepted(given),
             None => state("good", None),
         },
-        Err(refusal) => match rejection {
-            Some(rejection) => state("rejected", Some(rejected(rejection))),
-            None => (refusal.rule.to_string(), Some(refusal.detail)),
+        Err(refusal) => match (rejection, shown) {
+            (Some(rejection), _) => state("rejected", Some(rejected(rejection))),
+            (None, Some(shown)) => (refusal.rule.to_string(), Some(two_faced(shown))),
+            (None, None) => (refusal.rule.to_string(), Some(refusal.detail)),
         },
     };
     let pinned = tool.pinned.as_ref();
@@ -207,8 +206,6 @@ fn of_tool(
         described: described(tool),
     }
 }
-
-const TWO_FACED: &str = "agents were shown another definition: `catalogue diff` says more";
 
 /// A tool without a table has nothing but its name.
 fn undeclared_row(opened: &Opened, upstream: &str, tool: &ToolDefinition) -> Row {

@@ -5,13 +5,13 @@ use std::time::SystemTime;
 
 use agentca_identity::chain::TrustAnchor;
 use agentca_identity::time::Timestamp;
-use agentca_policy::{Rejection, ToolDefinition};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use agentca_policy::{Rejection, Tool, ToolDefinition};
 
 use crate::approvals;
 use crate::cli::output::{Failure, told};
 use crate::config::Config;
+use crate::mcp::{Approval, SeenFile, Shown};
+use crate::mcp_client::ListedTool;
 use crate::reload::{Refused, last_refused};
 
 /// A configuration that was read.
@@ -182,47 +182,27 @@ pub(super) struct Seen {
     pub(super) tools: Vec<ToolDefinition>,
     /// Tools that cannot be read, with why.
     pub(super) unreadable: Vec<(String, String)>,
-    /// Tools of which agents were shown another definition, with its digest.
-    pub(super) shown: Vec<(String, String)>,
+    /// Tools that agents were shown otherwise, some of which were decided about since.
+    shown: Vec<Shown>,
 }
 
 impl Seen {
     fn read(text: &str, looked: Option<SystemTime>) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct File<'a> {
-            seen: String,
-            #[serde(borrow)]
-            tools: Vec<Member<'a>>,
-        }
-        #[derive(Deserialize)]
-        struct Member<'a> {
-            name: String,
-            #[serde(borrow)]
-            definition: &'a RawValue,
-            #[serde(default)]
-            shown: Option<String>,
-        }
-        let file: File<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let (mut tools, mut unreadable, mut shown) = (Vec::new(), Vec::new(), Vec::new());
-        for member in file.tools {
-            let Member {
-                name,
-                definition,
-                shown: otherwise,
-            } = member;
-            shown.extend(otherwise.map(|digest| (name.clone(), digest)));
-            match ToolDefinition::parse(definition.get()) {
+        let (file, at) = SeenFile::read(text)?;
+        let (mut tools, mut unreadable) = (Vec::new(), Vec::new());
+        for ListedTool { name, definition } in file.tools {
+            match ToolDefinition::parse(&definition) {
                 Ok(definition) if definition.name() == name => tools.push(definition),
                 Ok(_) => unreadable.push((name, "it has another name".to_owned())),
                 Err(error) => unreadable.push((name, error.to_string())),
             }
         }
         Ok(Self {
-            at: file.seen,
+            at,
             looked,
             tools,
             unreadable,
-            shown,
+            shown: file.shown,
         })
     }
 
@@ -251,5 +231,24 @@ impl Seen {
 
     pub(super) fn digest(&self, name: &str) -> Option<[u8; 32]> {
         self.tool(name).map(ToolDefinition::digest)
+    }
+
+    /// What agents were shown otherwise; `pinned` says what was approved.
+    pub(super) fn otherwise(
+        &self,
+        pinned: impl Fn(&str) -> Option<Approval>,
+    ) -> impl Iterator<Item = &Shown> {
+        let counts = move |shown: &&Shown| shown.counts(pinned(&shown.tool));
+        self.shown.iter().filter(counts)
+    }
+
+    /// The digest that calls of a tool are judged by, and what agents were shown of it otherwise.
+    pub(super) fn judged(&self, tool: &Tool) -> (Option<[u8; 32]>, Option<&Shown>) {
+        let pinned = tool.pinned.as_ref();
+        let pinned = pinned.map(|pinned| (pinned.digest, pinned.approved_at));
+        let mut otherwise = self.otherwise(|_| pinned);
+        let shown = otherwise.find(|shown| *shown.tool == *tool.name);
+        let digest = shown.map(|shown| shown.digest);
+        (digest.or_else(|| self.digest(&tool.name)), shown)
     }
 }

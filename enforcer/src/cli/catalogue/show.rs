@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::ConfigArgs;
 use super::opened::{Opened, ToolName};
 use crate::cli::output::{Failure, print, printable};
+use crate::mcp::Shown;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ShowArgs {
@@ -32,12 +33,14 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<(), Failure> {
         Failure::failed(format!("no `[[tool]]` is `{tool}` of `{upstream}`"))
     })?;
     let seen = opened.seen(&name.upstream)?;
+    let (judged, shown) = seen.as_ref().map_or((None, None), |seen| seen.judged(tool));
     let digest = seen.as_ref().and_then(|seen| seen.digest(&name.tool));
     let mut members = facts(&name, tool);
     members.extend(described(tool));
-    let denied = tool.standing(digest.as_ref(), Timestamp::now()).err();
+    let denied = tool.standing(judged.as_ref(), Timestamp::now()).err();
     members.insert("denied".into(), denied.map(|refusal| refusal.detail).into());
     members.insert("seen".into(), digest.as_ref().map(digest_text).into());
+    members.insert("two_faced".into(), shown.map(Shown::told).into());
     let text = lines(&members);
     print(arguments.json, &Value::Object(members), &text)
 }
