@@ -1,6 +1,7 @@
 //! Sending a permitted request to its upstream.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentca_policy::Rule;
@@ -9,10 +10,9 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
 use hyper::body::Incoming;
 
 use crate::fields::clean_answer;
-use crate::head::Head;
 use crate::live::Live;
 use crate::ops::Failure;
-use crate::road::{Denial, Destination, Permit};
+use crate::road::{Denial, Destination, Outgoing, Permit};
 use crate::session::Session;
 use crate::timers::Timer;
 use crate::upstream::{Link, Outbound, SendFailure, Shown, UpstreamError};
@@ -47,7 +47,7 @@ impl From<UpstreamError> for ForwardFailure {
 /// sent.
 pub(crate) async fn forward(
     session: &Rc<Session>,
-    live: &Live,
+    live: &Arc<Live>,
     permit: Permit,
     body: Outbound,
     request_id: HeaderValue,
@@ -64,17 +64,15 @@ pub(crate) async fn forward(
         ForwardFailure::Denied(denial, session.peer.standing().status_number)
     })?;
     let mut link = worker.pool.link(&target, &limits).await?;
-    let (registry, recheck) = (&worker.shared.registry, permit.recheck());
+    let (outgoing, recheck) = permit.leave();
     let still_valid = || {
         let known = session.peer.standing();
         let denied = |denial| ForwardFailure::Denied(denial, known.status_number);
-        recheck
-            .still_valid(registry, session, known)
-            .map_err(denied)
+        recheck.still_valid(session, live, known).map_err(denied)
     };
     let mut valid = still_valid()?;
     let carried = (body, target.host_value.clone());
-    let mut request = outgoing(session, permit, carried, (request_id, shown));
+    let mut request = request(session, outgoing, carried, (request_id, shown));
     timer.restart(pause);
     for _ in 0..ATTEMPTS {
         match link.send(request, valid, timer).await {
@@ -94,20 +92,17 @@ pub(crate) async fn forward(
 /// Connections tried while nothing was sent.
 const ATTEMPTS: usize = 3;
 
-fn outgoing(
+fn request(
     session: &Session,
-    permit: Permit,
+    outgoing: Outgoing,
     (body, host): (Outbound, HeaderValue),
     (request_id, shown): (HeaderValue, Option<Shown>),
 ) -> Request<Outbound> {
-    let Head {
+    let Outgoing {
         method,
         uri,
         mut headers,
-        path: _,
-        length: _,
-        trace: _,
-    } = permit.into_head();
+    } = outgoing;
     session.peer.introduce(&mut headers, request_id);
     headers.insert(header::HOST, host);
     if let Some(shown) = shown {

@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use agentca_identity::scope::Scope;
-use agentca_policy::{Call, CallerRights, Route, Rule, Tier, Tool, Verdict as Judgement, judge};
-use http::{Method, StatusCode};
+use agentca_identity::time::Timestamp;
+use agentca_policy::{
+    Call, CallerRights, NormalPath, Route, Rule, Tier, Tool, Verdict as Judgement, judge,
+};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::head::Head;
 use crate::live::Live;
@@ -53,6 +56,8 @@ pub(crate) enum Matched {
     Route(Arc<Route>),
     /// A method of MCP.
     Method(Arc<Call>),
+    /// What of MCP is open to whoever may use anything of a server.
+    Talk(Arc<Call>),
     /// A tool, and whether it is let through though it is not verified as the environment wants.
     Tool {
         /// Which.
@@ -71,7 +76,7 @@ impl Matched {
     pub(crate) fn call(&self) -> &Arc<Call> {
         match self {
             Self::Route(route) => &route.call,
-            Self::Method(call) => call,
+            Self::Method(call) | Self::Talk(call) => call,
             Self::Tool { tool, .. } => &tool.call,
         }
     }
@@ -191,13 +196,6 @@ pub(crate) fn waits_for_issue(registry: &Registry, live: &Live, peer: &Peer) -> 
 }
 
 impl Permit {
-    /// See [`Recheck::still_valid`].
-    pub(crate) fn recheck(&self) -> Recheck {
-        Recheck {
-            call: Arc::clone(self.matched.call()),
-        }
-    }
-
     /// What it is of the catalogue.
     pub(crate) fn matched(&self) -> &Matched {
         &self.matched
@@ -221,38 +219,122 @@ impl Permit {
         &self.head
     }
 
-    /// Gives up the permit for what is to be sent.
+    /// Gives up the permit for what it was given for: to be judged anew.
     pub(crate) fn into_head(self) -> Head {
         *self.head
     }
+
+    /// Gives up the permit for what is to be sent, and for what has to be asked again before.
+    pub(crate) fn leave(self) -> (Outgoing, Recheck) {
+        let Head {
+            method,
+            uri,
+            headers,
+            path,
+            length: _,
+            trace: _,
+        } = self.head;
+        let recheck = Recheck {
+            matched: self.matched,
+            method: method.clone(),
+            path,
+        };
+        let outgoing = Outgoing {
+            method,
+            uri,
+            headers,
+        };
+        (outgoing, recheck)
+    }
+}
+
+/// The head of a permitted request as it goes on.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
 }
 
 /// What has to be asked again of a permit that was given up for its request.
 #[derive(Debug)]
 pub(crate) struct Recheck {
-    call: Arc<Call>,
+    matched: Matched,
+    method: Method,
+    path: NormalPath,
 }
 
 impl Recheck {
-    /// Asks again what may have changed since: feed, verdict, expiry and restriction. Right before
-    /// the first upstream byte.
+    /// Asks again what may have changed since: feed, verdict, expiry, restriction, what was seen of a tool, and the
+    /// catalogue. Right before the first upstream byte. `judged_by` is what the permit was given by.
     ///
     /// # Errors
     /// The denial of the first step that no longer passes.
     pub(crate) fn still_valid<'a>(
         &self,
-        registry: &Registry,
         session: &'a Rc<Session>,
+        judged_by: &Arc<Live>,
         known: Standing,
     ) -> Result<StillValid<'a>, Denial> {
-        let peer = &session.peer;
-        fresh(registry)?;
-        standing(registry, peer, known)?;
-        if peer.restriction().is_some() {
-            weigh(&self.call, peer)?;
+        let (peer, shared) = (&session.peer, &session.worker.shared);
+        fresh(&shared.registry)?;
+        standing(&shared.registry, peer, known)?;
+        let live = shared.live.load();
+        let now = shared.registry.now();
+        if !Arc::ptr_eq(&live, judged_by) {
+            self.judged_by(&live, peer, now)?;
+        } else {
+            if let Matched::Tool { tool, .. } = &self.matched {
+                callable(&live, tool, now)?;
+            }
+            if peer.restriction().is_some() {
+                weigh(self.matched.call(), peer)?;
+            }
         }
         Ok(StillValid { session })
     }
+
+    /// Asks another catalogue than the one that allowed it.
+    fn judged_by(&self, live: &Live, peer: &Peer, now: Timestamp) -> Result<(), Denial> {
+        let (config, upstream) = (live.config(), &self.matched.call().upstream);
+        let server = config.mcp_catalogue.server(upstream);
+        let call = match &self.matched {
+            Matched::Route(_) => {
+                let route = config.catalogue.find(self.method.as_str(), &self.path);
+                let route = route.ok_or_else(not_in_catalogue)?;
+                let stands = route.standing(now).map(|_excepted| ());
+                stands.map_err(|refusal| Denial::new(refusal.rule, refusal.detail))?;
+                Some(&route.call)
+            }
+            Matched::Tool { tool, .. } => {
+                let tool = server.and_then(|server| server.tool(&tool.name));
+                if let Some(tool) = tool {
+                    callable(live, tool, now)?;
+                }
+                tool.map(|tool| &tool.call)
+            }
+            Matched::Method(call) => {
+                let mut methods = server.into_iter().flat_map(|server| server.methods());
+                let method = methods.find(|(_, known)| known.name == call.name);
+                method.map(|(_, call)| call)
+            }
+            Matched::Talk(_) => {
+                let server = server.ok_or_else(withdrawn)?;
+                let tools = server.tools().iter().map(|tool| &tool.call);
+                let mut calls = tools.chain(server.methods().map(|(_, call)| call));
+                let open = calls.find(|call| weigh(call, peer).is_ok());
+                return open.map(|_| ()).ok_or_else(nothing_open);
+            }
+        };
+        weigh(call.ok_or_else(withdrawn)?, peer).map(|_scope| ())
+    }
+}
+
+/// Whether a tool may be called as it was seen last, whoever calls.
+fn callable(live: &Live, tool: &Tool, now: Timestamp) -> Result<(), Denial> {
+    let seen = live.seen_tools().digest(&tool.call.upstream, &tool.name);
+    let stands = tool.standing(seen.as_ref(), now).map(|_standing| ());
+    stands.map_err(|refusal| Denial::new(refusal.rule, refusal.detail))
 }
 
 /// That a permit was asked again, and for whom: good for one attempt to send.
@@ -312,6 +394,17 @@ fn weigh(call: &Call, peer: &Peer) -> Result<Scope, Denial> {
         Judgement::Allow(proof) => Ok(proof.scope().clone()),
         Judgement::Deny { rule, detail } => Err(Denial::new(rule, detail)),
     }
+}
+
+fn withdrawn() -> Denial {
+    let detail = "what is called is not in the catalogue any more";
+    Denial::new(Rule::NotInCatalogue, detail)
+}
+
+/// Of a server of MCP.
+pub(crate) fn nothing_open() -> Denial {
+    let detail = "no scope of the certificate covers anything of this server";
+    Denial::new(Rule::Scope, detail)
 }
 
 fn not_in_catalogue() -> Denial {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use agentca_auditlog::log::Staged;
 use agentca_auditlog::sse::Event;
 use agentca_policy::Rule;
+use arc_swap::Guard;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -99,6 +100,7 @@ async fn judge(turn: &mut Turn, head: Result<Box<Head>, Denial>) -> Given {
     if let Some(waiting) = turn.waits_for_issue() {
         // Rare, and not worth its room in every request.
         Box::pin(waiting).await;
+        turn.take_live();
     }
     let registry = &turn.session.worker.shared.registry;
     let peer = &turn.session.peer;
@@ -176,6 +178,16 @@ impl Turn {
             },
             head,
         )
+    }
+
+    /// Takes the settings that are in force by now: a body takes its time. Gives whether they are others.
+    pub(crate) fn take_live(&mut self) -> bool {
+        let live = self.session.worker.shared.live.load();
+        if Arc::ptr_eq(&live, &self.live) {
+            return false;
+        }
+        self.live = Guard::into_inner(live);
+        true
     }
 
     fn waits_for_issue(&self) -> Option<impl Future<Output = ()> + use<>> {

@@ -9,7 +9,7 @@ use super::doorway::Doorway;
 use super::revision::Revision;
 use super::rpc::{Kind, Message};
 use crate::live::Live;
-use crate::road::{Denial, Matched, Refusal};
+use crate::road::{Denial, Matched, Refusal, nothing_open};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl<'a> Asks<'a> {
                 .method(name)
                 .map(|call| Matched::Method(Arc::clone(call)))
                 .ok_or_else(|| absent("the method").into()),
-            Self::Talk(name) => talk(server, name, may).map(Matched::Method),
+            Self::Talk(name) => talk(server, name, may).map(Matched::Talk),
             Self::Nothing => Err(absent("the method").into()),
         }
     }
@@ -128,8 +128,7 @@ fn talk(server: &McpServer, name: &str, may: impl Fn(&Call) -> bool) -> Result<A
         .chain(server.methods().map(|(_, call)| call))
         .find(|call| may(call))
     else {
-        let detail = "no scope of the certificate covers anything of this server";
-        return Err(Denial::new(Rule::Scope, detail).into());
+        return Err(nothing_open().into());
     };
     Ok(Arc::new(Call {
         upstream: Arc::clone(&open.upstream),

@@ -54,6 +54,12 @@ impl Doorway {
         Some(Found { upstream, options })
     }
 
+    /// The same by other settings, if it is there.
+    pub(crate) fn renewed(self, live: &Live) -> Option<Self> {
+        let found = Self::named(live, &self.upstream)?;
+        Some(found.with(live, self.head))
+    }
+
     pub(crate) fn head(&self) -> &Head {
         &self.head
     }

@@ -22,7 +22,7 @@ use crate::answer::Reply;
 use crate::config::DenyAs;
 use crate::forward::{Answered, ForwardFailure, forward};
 use crate::jsonrpc::Members;
-use crate::road::{Denial, Destination, Matched, Permit};
+use crate::road::{Denial, Destination, Permit};
 use crate::service::{Given, Told, Turn};
 use crate::shares::Reserved;
 use crate::stdio::{Room, Stdio};
@@ -57,17 +57,9 @@ struct Arrived {
 impl Turn {
     /// Forwards what was permitted and passes on what comes back.
     pub(super) async fn exchange(&mut self, permit: Permit, mut exchange: Exchange<'_>) -> Given {
-        let is_recorded = permit.call().risk.recorded_before_forwarding();
-        if is_recorded {
+        if permit.call().risk.recorded_before_forwarding() {
             let decided = self.ledger.decide()?;
             self.session.worker.durability.wait(decided.index).await?;
-        }
-        // Right after the permit nothing but another catalogue can have changed.
-        let is_other = !Arc::ptr_eq(&self.session.worker.shared.live.load(), &self.live);
-        if (is_recorded || is_other)
-            && let Some(denial) = self.withdrawn(&permit)
-        {
-            return self.mcp_denied(denial, &exchange).await;
         }
         let upstream = Arc::clone(&permit.call().upstream);
         let pause = self.live.mcp_pause(&upstream);
@@ -118,23 +110,6 @@ impl Turn {
         }
     }
 
-    /// Why a tool is not any more what it was when the head came: a body takes its time, and so does a record.
-    fn withdrawn(&self, permit: &Permit) -> Option<Denial> {
-        let Matched::Tool { tool, .. } = permit.matched() else {
-            return None;
-        };
-        let shared = &self.session.worker.shared;
-        let (live, upstream) = (shared.live.load(), &permit.call().upstream);
-        let server = live.config().mcp_catalogue.server(upstream);
-        let Some(tool) = server.and_then(|server| server.tool(&tool.name)) else {
-            let detail = "the tool is not in the catalogue any more";
-            return Some(Denial::new(Rule::NotInCatalogue, detail));
-        };
-        let seen = live.seen_tools().digest(upstream, &tool.name);
-        let refusal = tool.standing(seen.as_ref(), shared.registry.now()).err()?;
-        Some(Denial::new(refusal.rule, refusal.detail))
-    }
-
     /// Forwards a message that is none of the client's, and gives what it settled: revision and session.
     pub(super) async fn arrive(
         &mut self,
@@ -169,7 +144,7 @@ impl Turn {
             }
             Destination::Program(stdio) => {
                 // Of another kind than most, and not worth its room in every call.
-                Box::pin(self.through_pipes(&permit, &stdio, exchange, (&timer, pause))).await
+                Box::pin(self.through_pipes(permit, &stdio, exchange, (&timer, pause))).await
             }
         }
     }
@@ -207,7 +182,7 @@ impl Turn {
     /// To a server that is a program.
     async fn through_pipes(
         &mut self,
-        permit: &Permit,
+        permit: Permit,
         stdio: &Arc<Stdio>,
         exchange: &mut Exchange<'_>,
         waiting: (&Timer, Duration),
@@ -243,10 +218,9 @@ impl Turn {
         // What it says by itself counts from the start.
         reached.process.within(room());
         let known = self.session.peer.standing();
-        let registry = &self.session.worker.shared.registry;
-        let valid = permit
-            .recheck()
-            .still_valid(registry, &self.session, known)
+        let (_, recheck) = permit.leave();
+        let valid = recheck
+            .still_valid(&self.session, &self.live, known)
             .map_err(|denial| ForwardFailure::Denied(denial, known.status_number))?;
         let mut arrived = Arrived {
             status: StatusCode::OK,

@@ -108,6 +108,7 @@ impl Turn {
             Ok(body) => body,
             Err(denial) => return self.refuse(denials::unread(denial)).await,
         };
+        self.take_live();
         let message = match Message::read(body) {
             Ok(message) => message,
             Err(refusal) => return self.refuse(denials::unreadable(refusal)).await,

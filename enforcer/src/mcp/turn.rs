@@ -63,6 +63,14 @@ impl Turn {
             Ok(body) => body,
             Err(denial) => return self.refuse(denials::unread(denial)).await,
         };
+        let renewed = match self.take_live() {
+            true => doorway.renewed(&self.live),
+            false => Some(doorway),
+        };
+        let Some(doorway) = renewed else {
+            let denial = Denial::new(Rule::NotInCatalogue, "the server is not there any more");
+            return self.deny(&denial).await;
+        };
         let message = match Message::read(body) {
             Ok(message) => message,
             Err(refusal) => return self.refuse(denials::unreadable(refusal)).await,
@@ -361,10 +369,8 @@ impl Turn {
 
     fn tool_filter(&self, doorway: &Doorway) -> Option<Filter> {
         let upstream = doorway.upstream();
-        // The catalogue of now: the body may have taken its time.
-        let live = self.session.worker.shared.live.load();
-        let server = live.config().mcp_catalogue.server(upstream)?;
-        let server = Arc::clone(server);
+        let live = &self.live;
+        let server = Arc::clone(doorway.server()?);
         let rights = self.session.peer.rights();
         let judge = ToolJudge {
             seen: live.seen_tools().of(upstream),

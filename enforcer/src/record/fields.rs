@@ -31,7 +31,7 @@ impl Ledger {
                         publisher: route.publisher.as_deref(),
                         ..base
                     },
-                    Matched::Method(_) => base,
+                    Matched::Method(_) | Matched::Talk(_) => base,
                     Matched::Tool { tool, tier, .. } => tool_fields(tool, *tier, base),
                 }
             }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use agentca_identity::crypto::sha256;
+use agentca_policy::Rule;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::Body;
@@ -12,7 +13,7 @@ use super::{Abandoned, Given, Told, Turn};
 use crate::answer::{OpenBody, Reply, is_bodyless};
 use crate::body::{self, StreamedRequest, Upload};
 use crate::forward::{Answered, ForwardFailure, forward};
-use crate::road::{Denial, Destination, Matched, Permit};
+use crate::road::{Cleared, Denial, Destination, Matched, Permit, authorise};
 use crate::stream::{Source, StreamBody};
 use crate::upstream::{Outbound, Target, UpstreamError};
 
@@ -24,8 +25,9 @@ impl Turn {
         } else {
             Box::pin(self.take_body(&permit)).await
         };
-        let outbound = match outbound {
-            Ok(outbound) => outbound,
+        let permitted = outbound.and_then(|outbound| Ok((outbound, self.renewed(permit)?)));
+        let (outbound, permit) = match permitted {
+            Ok(permitted) => permitted,
             Err(denial) => return self.deny(&denial).await,
         };
         if permit.call().risk.recorded_before_forwarding() {
@@ -58,6 +60,33 @@ impl Turn {
                 self.deny(&denial).await
             }
             Err(ForwardFailure::Upstream(error)) => self.upstream_failed(&error).await,
+        }
+    }
+
+    /// The permit by what is in force once the body is there: what was reloaded meanwhile decides about all of it.
+    fn renewed(&mut self, permit: Permit) -> Result<Permit, Denial> {
+        if !self.take_live() {
+            return Ok(permit);
+        }
+        let registry = &self.session.worker.shared.registry;
+        let peer = &self.session.peer;
+        let known = peer.standing();
+        self.ledger.judged_at(known.status_number);
+        match authorise(registry, &self.live, (peer, known), Ok(permit.into_head())) {
+            Ok(Cleared::Call(permit)) => {
+                self.ledger.on_permit(&permit);
+                Ok(permit)
+            }
+            Ok(Cleared::WellKnown(_) | Cleared::Mcp(_) | Cleared::McpShared(_)) => {
+                let detail = "the route is not in the catalogue any more";
+                Err(Denial::new(Rule::NotInCatalogue, detail))
+            }
+            Err(refusal) => {
+                if let Some(matched) = refusal.matched {
+                    self.ledger.on_match(matched);
+                }
+                Err(refusal.denial)
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod crl_mode;
 mod evidence;
 mod example;
 mod handshakes;
+mod held_back;
 mod mcp_answers;
 mod mcp_bridge;
 mod mcp_clients;
