@@ -14,7 +14,7 @@ use agentca_auditlog::log::Log;
 use agentca_auditlog::merkle::Hash;
 use agentca_policy::Stated;
 
-use crate::config::Config;
+use crate::config::{Config, MAX_CATALOGUES};
 use crate::journal::{self, JournalError};
 
 /// What the log has of the catalogue.
@@ -60,14 +60,11 @@ impl CatalogueLog {
         if rest.is_empty() && self.files.as_ref() == Some(&files) {
             return Ok(());
         }
-        let mut number = 0;
+        // All of it, in as many records as that takes: it is no more than the files hold and held.
         loop {
             let part = one_record(&mut rest);
-            number += 1;
-            let last = rest.is_empty() || number == RECORDS;
-            let left_out = if last { rest.len() } else { 0 };
-            self.write(&files, &part, left_out).await?;
-            if last {
+            self.write(&files, &part).await?;
+            if rest.is_empty() {
                 break;
             }
         }
@@ -79,13 +76,11 @@ impl CatalogueLog {
         &mut self,
         files: &[(String, Hash)],
         changes: &[Change<'_>],
-        left_out: usize,
     ) -> Result<(), JournalError> {
         let changed: Vec<CatalogueChange<'_>> = changes.iter().map(Change::fields).collect();
         let loaded = CatalogueLoaded {
             files,
             changes: &changed,
-            left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
             previous: self.previous,
         };
         let index = journal::record(&self.log, |head, out| loaded.write(head, out)).await?;
@@ -161,7 +156,8 @@ fn one_record<'a>(rest: &mut Vec<Change<'a>>) -> Vec<Change<'a>> {
             size += change.size();
             size <= CHANGES
         })
-        .count();
+        .count()
+        .max(1);
     let after = rest.split_off(fit.min(rest.len()));
     std::mem::replace(rest, after)
 }
@@ -208,7 +204,7 @@ fn files(config: &Config) -> Vec<(String, Hash)> {
         let name = name.unwrap_or(path).display().to_string();
         (shortened(&name).to_owned(), *digest)
     };
-    config.read.iter().take(FILES).map(named).collect()
+    config.read.iter().map(named).collect()
 }
 
 /// What is in force by the records from `newest` back; none when that is no such record.
@@ -245,15 +241,18 @@ fn put(path: &Path, index: u64) -> std::io::Result<()> {
 }
 
 const HINT: &str = "catalogue.index";
-/// Files that are named.
-const FILES: usize = 64;
 /// Bytes of each text.
 const LETTERS: usize = 200;
-/// Bytes of changes in one record, and records of one load: what is over comes with the next.
+/// Bytes of changes in one record, where any change finds room.
 const CHANGES: usize = 36_000;
-const RECORDS: usize = 256;
 /// Of a change besides its texts.
 const BESIDES: usize = 400;
+/// Of a file besides its name.
+const DIGEST: usize = 80;
+/// The configuration and the files that it names, with the pins beside each.
+const FILES: usize = 2 * (1 + MAX_CATALOGUES);
+// Every one of them finds room in a record, beside as many changes as there may be.
+const _: () = assert!(FILES * (LETTERS + DIGEST) + CHANGES < 60_000);
 
 #[cfg(test)]
 mod tests;

@@ -28,9 +28,9 @@ use agentca_identity::crypto::sha256;
 use agentca_identity::name::{Environment, Name};
 use agentca_policy::{Catalogue, McpCatalogue, Stated};
 
-pub(crate) use self::catalogue::pins_errors;
 pub use self::catalogue::pins_path;
 use self::catalogue::{CatalogueParts, CompiledCatalogue};
+pub(crate) use self::catalogue::{MAX_CATALOGUES, pins_errors};
 pub use self::disclosures::{DisclosedValues, DisclosureOptions};
 pub use self::errors::{ConfigError, ConfigErrors};
 use self::errors::{Errors, blame, note};

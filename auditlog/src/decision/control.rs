@@ -171,7 +171,7 @@ pub struct ToolWithheld<'a> {
     pub digest: Option<&'a Hash>,
     /// That of the definition that was pinned.
     pub pinned: Option<&'a Hash>,
-    /// `new`, `changed` or `unreadable`.
+    /// `new`, `changed`, `rejected` or `unreadable`.
     pub reason: &'a str,
 }
 
@@ -199,8 +199,6 @@ pub struct CatalogueLoaded<'a> {
     pub files: &'a [(String, Hash)],
     /// What is new, and what was withdrawn.
     pub changes: &'a [CatalogueChange<'a>],
-    /// How many changes there was no room for: they are in the records that follow, or in those of the next load.
-    pub left_out: u64,
     /// The record before this one that had changes.
     pub previous: Option<u64>,
 }
@@ -245,7 +243,6 @@ impl CatalogueLoaded<'_> {
                 object.base64("digest", digest);
                 object.text("name", name);
             });
-        record.number_if("left_out", Some(self.left_out).filter(|more| *more > 0));
         record.number_if("previous", self.previous);
         record.finish();
     }
@@ -372,7 +369,6 @@ mod tests {
         let loaded = CatalogueLoaded {
             files: &files,
             changes: &[change, gone],
-            left_out: 5,
             previous: Some(1 << 60),
         };
         let record = written(|head, out| loaded.write(head, out));
@@ -383,7 +379,6 @@ mod tests {
         );
         let bare = CatalogueLoaded {
             changes: &[],
-            left_out: 0,
             previous: None,
             ..loaded
         };

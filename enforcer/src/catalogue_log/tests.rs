@@ -1,10 +1,12 @@
+use std::path::PathBuf;
+
 use agentca_auditlog::record::Opening;
 use agentca_identity::time::Timestamp;
 use serde_json::Value;
 
 use super::*;
 
-fn stated(number: u8) -> Stated {
+fn stated(number: u16) -> Stated {
     Stated {
         action: "approve",
         upstream: Some("payments".into()),
@@ -14,8 +16,14 @@ fn stated(number: u8) -> Stated {
         reason: "r".repeat(900),
         at: Some(Timestamp::from_secs(1)),
         ends: None,
-        statement: [number; 32],
+        statement: statement(number),
     }
+}
+
+fn statement(number: u16) -> Hash {
+    let mut statement = [7; 32];
+    statement[..2].copy_from_slice(&number.to_be_bytes());
+    statement
 }
 
 struct Bench {
@@ -44,7 +52,7 @@ impl Bench {
         }
     }
 
-    fn states(&mut self, numbers: impl IntoIterator<Item = u8>) {
+    fn states(&mut self, numbers: impl IntoIterator<Item = u16>) {
         self.config.stated = numbers.into_iter().map(stated).collect();
     }
 
@@ -53,7 +61,7 @@ impl Bench {
     }
 
     /// What was recorded since there were `from` records: actions and statements.
-    fn since(&self, from: u64) -> Vec<(String, u8)> {
+    fn since(&self, from: u64) -> Vec<(String, u16)> {
         let records = self.log.scan(from).map(|item| item.unwrap().1);
         let records = records.map(|record| serde_json::from_slice::<Value>(&record).unwrap());
         let mut changes = Vec::new();
@@ -63,14 +71,15 @@ impl Bench {
                 let digest =
                     base64::Engine::decode(&base64::engine::general_purpose::STANDARD, digest);
                 let action = change["action"].as_str().unwrap().to_owned();
-                changes.push((action, digest.unwrap()[0]));
+                let digest = digest.unwrap();
+                changes.push((action, u16::from_be_bytes([digest[0], digest[1]])));
             }
         }
         changes
     }
 }
 
-fn approved(numbers: impl IntoIterator<Item = u8>) -> Vec<(String, u8)> {
+fn approved(numbers: impl IntoIterator<Item = u16>) -> Vec<(String, u16)> {
     let one = |number| ("approve".to_owned(), number);
     numbers.into_iter().map(one).collect()
 }
@@ -127,15 +136,34 @@ async fn without_its_hint_everything_is_recorded_again() {
 }
 
 #[tokio::test]
-async fn many_changes_take_several_records() {
+async fn many_changes_take_as_many_records_as_they_need() {
     let mut bench = Bench::new();
-    bench.states(0..=255);
-    let size = bench.log.durable();
-    bench.open().record(&bench.config).await.unwrap();
-    assert_eq!(bench.since(size), approved(0..=255));
-    let records = bench.log.durable() - size;
-    assert!((3..=20).contains(&records), "{records}");
-    let size = bench.log.durable();
-    bench.open().record(&bench.config).await.unwrap();
-    assert!(bench.since(size).is_empty());
+    for count in [256, 12_000] {
+        bench.states(0..count);
+        let (size, known) = (bench.log.durable(), bench.open().known.len());
+        bench.open().record(&bench.config).await.unwrap();
+        let new = u16::try_from(known).unwrap()..count;
+        assert_eq!(bench.since(size), approved(new), "none is left out");
+        let records = bench.log.durable() - size;
+        let least = u64::from(count) / 50;
+        assert!((least..least * 8).contains(&records), "{records}");
+        let size = bench.log.durable();
+        bench.open().record(&bench.config).await.unwrap();
+        assert!(bench.since(size).is_empty());
+    }
+}
+
+#[test]
+fn as_many_files_as_there_may_be_are_all_named() {
+    let mut bench = Bench::new();
+    let long = "f".repeat(255);
+    let named = |number: usize| (PathBuf::from(format!("/{number}{long}")), [9; 32]);
+    bench.config.read = (0..FILES).map(named).collect();
+    bench.states(0..300);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut catalogue = bench.open();
+    runtime.block_on(catalogue.record(&bench.config)).unwrap();
+    let record = bench.log.record(bench.log.durable() - 1).unwrap().unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["files"].as_array().unwrap().len(), FILES);
 }

@@ -176,6 +176,15 @@ impl RawCatalogue {
         errors: &mut Errors,
         above: &[Elsewhere<'_>],
     ) {
+        if names.len() > MAX_CATALOGUES {
+            let count = names.len();
+            let message = format!(
+                "names {count} files: {MAX_CATALOGUES} at most, so that the record of what is in force has every one \
+                 of them; put several servers into one file"
+            );
+            blame(errors, "catalogue", message);
+            return;
+        }
         for (number, name) in (1_usize..).zip(names) {
             let path = base.join(name);
             if self.files.contains(&path) {
@@ -380,6 +389,9 @@ pub(crate) fn pins_errors(path: &Path, faults: Vec<PinsError>) -> Vec<ConfigErro
     faults.into_iter().map(one).collect()
 }
 
+/// The most files that `catalogue` names. With the configuration, and pins beside each, that is 64: so many find
+/// room in one record.
+pub(crate) const MAX_CATALOGUES: usize = 31;
 const IN_THE_MAIN_FILE: &str = "in the configuration file, not in a file of the catalogue";
 
 #[cfg(test)]

@@ -314,3 +314,30 @@ fn tools_alone_are_enough() {
     assert_eq!(config.mcp_catalogue.len(), 1);
     assert!(config.catalogue.routes().is_empty());
 }
+
+#[test]
+fn more_files_than_a_record_has_room_for_are_refused() {
+    let names = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("{n}.toml")).collect();
+        let listed = format!("catalogue = {names:?}");
+        (
+            MAIN.replacen(
+                r#"catalogue = ["catalogue.toml", "more/other.toml"]"#,
+                &listed,
+                1,
+            ),
+            names,
+        )
+    };
+    let load_all = |count| {
+        let (main, names) = names(count);
+        let table = |name: &String| tool(name.strip_suffix(".toml").unwrap());
+        let tables: Vec<String> = names.iter().map(table).collect();
+        let files = names.iter().zip(&tables);
+        let files: Vec<(&str, &str)> = files.map(|(name, text)| (&**name, &**text)).collect();
+        load(&main, &files)
+    };
+    assert!(load_all(MAX_CATALOGUES).is_ok());
+    let refused = load_all(MAX_CATALOGUES + 1).unwrap_err().to_string();
+    assert!(refused.contains("names 32 files: 31 at most"), "{refused}");
+}
