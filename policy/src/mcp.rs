@@ -84,6 +84,8 @@ pub struct McpServer {
     tools: Vec<Arc<Tool>>,
     by_name: HashMap<Arc<str>, Arc<Tool>>,
     methods: HashMap<Box<str>, Arc<Call>>,
+    /// By tool, also of those without a table.
+    rejected: HashMap<Box<str>, Vec<[u8; 32]>>,
 }
 
 impl McpServer {
@@ -103,6 +105,13 @@ impl McpServer {
     #[must_use]
     pub fn tools(&self) -> &[Arc<Tool>] {
         &self.tools
+    }
+
+    /// Whether a person rejected this definition of a tool.
+    #[must_use]
+    pub fn rejects(&self, tool: &str, digest: &[u8; 32]) -> bool {
+        let rejected = self.rejected.get(tool);
+        rejected.is_some_and(|rejected| rejected.contains(digest))
     }
 
     /// What a method needs, like `resources/read`.

@@ -102,8 +102,6 @@ pub struct Tool {
     pub version: Option<Arc<str>>,
     /// Who makes it.
     pub publisher: Option<Arc<str>>,
-    /// The tier of its pinned definition's assessments, whatever their age.
-    pub tier: Option<Tier>,
     /// Why it is of its risk class.
     pub risk_reason: Option<Arc<str>>,
     /// What it may reach.

@@ -51,11 +51,26 @@ pub(super) fn called(name: &str, release: u8) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use agentca_identity::crypto::sha256;
+
     use super::*;
 
     fn names(release: u8) -> Vec<Value> {
         let tools = tools(release).into_iter();
         tools.map(|mut tool| tool["name"].take()).collect()
+    }
+
+    #[test]
+    fn the_readme_approves_what_changed() {
+        let tools = tools(3);
+        let changed = tools.iter().find(|tool| tool["name"] == "read_ticket");
+        // Plain letters and no numbers: as it is printed, it is canonical.
+        let digest = sha256(changed.unwrap().to_string().as_bytes());
+        let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let readme = include_str!("../../../README.md");
+        let command =
+            format!("tickets:read_ticket --config enforcer.toml --digest sha256:{digits}");
+        assert!(readme.contains(&command), "{command}");
     }
 
     #[test]

@@ -111,12 +111,19 @@ fn tool(
 
 /// A tool without a table is new when its server shows it, else there is none.
 fn undeclared(live: &Live, server: &McpServer, name: &str) -> Denial {
-    if !live.seen_tools().of(server.name()).shows(name) {
+    let seen = live.seen_tools().of(server.name());
+    if !seen.shows(name) {
         return absent("the tool");
     }
+    let is_rejected = seen
+        .digest(name)
+        .is_some_and(|seen| server.rejects(name, &seen));
+    let what = match is_rejected {
+        true => "is withheld: a person rejected it as it is now",
+        false => "is new and nobody approved it",
+    };
     let detail = format!(
-        "the tool `{name}` is new and nobody approved it: a person has to see to it, with \
-         `agentca-enforcer catalogue diff`"
+        "the tool `{name}` {what}: a person has to see to it, with `agentca-enforcer catalogue diff`"
     );
     Denial::new(Rule::ToolChanged, detail)
 }

@@ -32,6 +32,7 @@ mod shared;
 mod splice;
 mod turn;
 mod watch;
+mod withheld;
 
 use bytes::Bytes;
 

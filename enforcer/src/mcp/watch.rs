@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use agentca_auditlog::decision::ToolWithheld;
 use agentca_auditlog::log::{Log, StageError, Staged};
 use agentca_identity::spiffe::SpiffeId;
-use agentca_identity::time::Timestamp;
-use agentca_policy::{McpServer, ToolDefinition};
+use agentca_policy::ToolDefinition;
 use arc_swap::ArcSwap;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::seen::{Listed, UNKNOWN, UNREADABLE};
-use super::seen_file::{SeenFile, Shown, put, touch};
+use super::seen_file::{SeenFile, put, touch};
+use super::withheld::{Change, counts, shown, withheld};
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
 use crate::ops::{Board, ToolCounts};
@@ -44,8 +44,8 @@ pub(crate) struct Watcher {
 pub(crate) struct Known {
     /// A program's process is kept, a server over HTTP is asked anew.
     program: Option<(Arc<Stdio>, McpClient)>,
-    /// Tools that were recorded as withheld.
-    withheld: HashMap<String, Option<[u8; 32]>>,
+    /// Tools that were recorded as withheld: how they were, and why.
+    withheld: HashMap<String, (Option<[u8; 32]>, &'static str)>,
     /// How many records that were.
     recorded: u64,
     /// What was written.
@@ -259,7 +259,7 @@ impl Watcher {
         seen.replace(listed);
         let mut last = None;
         for (name, change) in &withheld {
-            if known.withheld.get(name) == Some(&change.digest) {
+            if known.withheld.get(name) == Some(&(change.digest, change.reason)) {
                 continue;
             }
             tracing::warn!(
@@ -286,7 +286,7 @@ impl Watcher {
         }
         let digests = withheld
             .into_iter()
-            .map(|(name, change)| (name, change.digest));
+            .map(|(name, change)| (name, (change.digest, change.reason)));
         known.withheld = digests.collect();
         let shown = shown(live, upstream);
         let written = SeenFile { tools, shown };
@@ -341,63 +341,6 @@ impl Watcher {
             Err(error) => tracing::error!(%error, "what was seen of an MCP server was not written"),
         }
     }
-}
-
-/// What agents were shown otherwise, in order.
-fn shown(live: &Live, upstream: &str) -> Vec<Shown> {
-    let odd = live.seen_tools().of(upstream).odd();
-    let one = |tool: &str, digest| Shown::of(tool, digest, live.approval(upstream, tool));
-    let mut shown: Vec<Shown> = odd
-        .iter()
-        .map(|(tool, digest)| one(tool, *digest))
-        .collect();
-    shown.sort_by(|one, other| one.tool.cmp(&other.tool));
-    shown
-}
-
-/// Why a tool is withheld.
-#[derive(Debug)]
-struct Change {
-    digest: Option<[u8; 32]>,
-    pinned: Option<[u8; 32]>,
-    reason: &'static str,
-}
-
-/// The tools of a list that are not what was pinned.
-fn withheld(listed: &[Listed], server: Option<&McpServer>) -> Vec<(String, Change)> {
-    let change = |tool: &Listed| {
-        let known = server.and_then(|server| server.tool(&tool.name));
-        let pinned = known.and_then(|known| Some(known.pinned.as_ref()?.digest));
-        let reason = match (tool.digest, pinned) {
-            (Some(digest), Some(pinned)) if digest == pinned => return None,
-            (None, _) => "unreadable",
-            (Some(_), Some(_)) => "changed",
-            (Some(_), None) => "new",
-        };
-        let change = Change {
-            digest: tool.digest,
-            pinned,
-            reason,
-        };
-        Some((tool.name.to_string(), change))
-    };
-    listed.iter().filter_map(change).collect()
-}
-
-/// How many of a list may be called now, whoever calls.
-fn counts(listed: &[Listed], server: Option<&McpServer>) -> ToolCounts {
-    let now = Timestamp::now();
-    let mut counts = ToolCounts::default();
-    for tool in listed {
-        let known = server.and_then(|server| server.tool(&tool.name));
-        let counted = match known.map(|known| known.standing(tool.digest.as_ref(), now)) {
-            None => &mut counts.unknown,
-            Some(Ok(_)) => &mut counts.callable,
-            Some(Err(_)) => &mut counts.withheld,
-        };
-        *counted += 1;
-    }
-    counts
 }
 
 impl Listed {

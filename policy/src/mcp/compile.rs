@@ -29,6 +29,11 @@ pub(super) fn compile(parts: &McpParts<'_>) -> Result<McpCatalogue, McpErrors> {
         compiler.place = (McpTable::Method, index);
         compiler.method(decl);
     }
+    for (upstream, tool, digests) in parts.admitted.rejections() {
+        if let Some(server) = compiler.servers.get_mut(upstream) {
+            server.rejected.insert(tool.into(), digests.to_vec());
+        }
+    }
     compiler.finish()
 }
 
@@ -60,6 +65,7 @@ impl Compiler {
                 tools: Vec::new(),
                 by_name: HashMap::new(),
                 methods: HashMap::new(),
+                rejected: HashMap::new(),
             };
             (name, server)
         };
@@ -215,7 +221,6 @@ impl Compiler {
             name: name.as_str().into(),
             version: version.as_deref().map(Arc::from),
             publisher: publisher.as_deref().map(Arc::from),
-            tier: wants.assessed.iter().map(|assessed| assessed.tier).min(),
             risk_reason: risk_reason.as_deref().map(Arc::from),
             permissions,
             data_flow: data_flow.clone().map(Arc::new),

@@ -177,6 +177,12 @@ impl Admitted {
         self.rejections.get(&name).cloned().unwrap_or_default()
     }
 
+    /// What was rejected, by upstream and tool.
+    pub(crate) fn rejections(&self) -> impl Iterator<Item = (&str, &str, &[[u8; 32]])> {
+        let all = self.rejections.iter();
+        all.map(|((upstream, tool), digests)| (upstream.as_str(), tool.as_str(), &digests[..]))
+    }
+
     /// The assessments of one definition.
     pub(crate) fn assessments(
         &self,

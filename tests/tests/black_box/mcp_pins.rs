@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use agentca_tests::lab::{Enforcer, Lab};
 use agentca_tests::mcp::{self, Server};
+use agentca_tests::program::{Said, ours};
 use agentca_tests::{log, wait};
 use serde_json::Value;
 
@@ -220,4 +221,37 @@ fn a_call_that_is_held_back_is_judged_by_what_is_in_force_when_it_goes() {
     let said = String::from_utf8_lossy(&answer.body);
     assert!(said.contains("tool-changed"), "{said}");
     assert!(server.calls_of("echo").is_empty());
+}
+
+#[test]
+fn what_a_person_rejected_is_recorded_as_rejected() {
+    let lab = Lab::with_authority();
+    let server = Server::start(&lab, "bank", &["--business"]);
+    // One of them has no table.
+    let some = |tool: &str| (tool != "get_and_delete_all").then_some(("read", "L1"));
+    mcp::write_catalogue(&lab, "bank", &server.definitions(), &some, &[]);
+    let (enforcer, agent) = serve(&lab, &server);
+    wait_until_listed(&enforcer, &agent, "run_report", true);
+    let tools = ["get_and_delete_all", "run_report"];
+    for tool in tools {
+        let mut command = lab.command(ours("agentca-enforcer"));
+        command.args(["catalogue", "reject", &format!("bank:{tool}")]);
+        command.args(["--config", "edge-1.toml", "--reason", "nobody needs it"]);
+        Said::from(command).must_succeed();
+    }
+    wait::until("both are recorded as rejected", || {
+        let withheld = log::of_kind(&enforcer.log(), "tool-withheld");
+        let mut rejected: Vec<&str> = withheld
+            .iter()
+            .filter(|record| record["reason"] == "rejected")
+            .filter_map(|record| record["tool"].as_str())
+            .collect();
+        rejected.sort_unstable();
+        (rejected == tools).then_some(())
+    });
+    for tool in tools {
+        must_deny(&enforcer, &server, &agent, tool, "tool-changed");
+        let told = mcp::text(&mcp::call(&enforcer, &agent, "bank", tool, "{}"));
+        assert!(told.contains("a person rejected it as it is now"), "{told}");
+    }
 }

@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use agentca_policy::diff::{Change, DefinitionDiff, compare, lines};
-use agentca_policy::{Approved, Pin, PinsFile, Rejection, ToolDefinition, digest_text, suggest};
+use agentca_policy::{
+    Approved, Pin, PinsFile, Rejection, Rise, ToolDefinition, digest_text, suggest,
+};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::ConfigArgs;
-use super::opened::{Opened, Seen};
+use super::opened::{Opened, Seen, ToolName};
 use crate::cli::output::{Failure, print, printable};
 use crate::mcp::Shown;
 
@@ -119,12 +121,13 @@ fn of_tool(opened: &Opened, upstream: &str, pin: Option<&Pin>, tool: &ToolDefini
         Some(pin) => changed(upstream, pin, tool),
         None => new(upstream, tool),
     };
+    let understated = understated(opened, upstream, tool);
+    if let Some(understated) = &understated {
+        let _never = writeln!(finding.text, "  !! {understated}");
+    }
     let (command, review) = approval(opened, upstream, tool);
     if let Some(why) = review {
-        let _never = writeln!(
-            finding.text,
-            "  it wants a review by hand: {why}, as far as its definition says"
-        );
+        let _never = writeln!(finding.text, "  it wants a review by hand: {why}");
     }
     let _never = writeln!(
         finding.text,
@@ -132,6 +135,7 @@ fn of_tool(opened: &Opened, upstream: &str, pin: Option<&Pin>, tool: &ToolDefini
     );
     if let Value::Object(members) = &mut finding.value {
         members.insert("approve".to_owned(), command.into());
+        members.insert("understated".to_owned(), understated.into());
     }
     finding
 }
@@ -141,14 +145,58 @@ pub(super) fn approval(
     opened: &Opened,
     upstream: &str,
     tool: &ToolDefinition,
-) -> (String, Option<&'static str>) {
+) -> (String, Option<String>) {
     let digest = digest_text(&tool.digest());
     let mut command = opened.command("approve", upstream, tool.name(), &digest);
-    let review = suggest(tool).permissions.wants_review();
+    let review = review(opened, upstream, tool);
     if review.is_some() {
         command.push_str(" --manual-review");
     }
     (command, review)
+}
+
+/// Why the enforcer wants a review by hand. It judges by what is declared; a tool without a table gets one that
+/// declares what its definition suggests.
+fn review(opened: &Opened, upstream: &str, tool: &ToolDefinition) -> Option<String> {
+    let suggested = suggest(tool).permissions.wants_review();
+    match opened.permissions(upstream, tool.name()) {
+        None => suggested.map(|why| format!("{why}, as its `[[tool]]` table will say")),
+        Some(declared) => match (declared.wants_review(), suggested) {
+            (Some(why), _) => Some(format!("{why}, as its `[[tool]]` table says")),
+            (None, Some(why)) => Some(format!("{why}, once its `[[tool]]` table says so")),
+            (None, None) => None,
+        },
+    }
+}
+
+/// What to correct where a tool's table declares less than its definition suggests.
+pub(super) fn understated(
+    opened: &Opened,
+    upstream: &str,
+    tool: &ToolDefinition,
+) -> Option<String> {
+    let declared = opened.permissions(upstream, tool.name())?;
+    let rises = suggest(tool).permissions.rises_over(&declared);
+    let name = ToolName {
+        upstream: upstream.to_owned(),
+        tool: tool.name().to_owned(),
+    };
+    let file = opened.file_of(&name);
+    let one = |rise: &Rise| {
+        format!(
+            "`{} = \"{}\"`, not \"{}\"",
+            rise.permission, rise.to, rise.from
+        )
+    };
+    let all: Vec<String> = rises.iter().map(one).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "its `[[tool]]` table in {} declares less than its definition suggests, and the enforcer goes by the \
+             table: correct it to {}, unless you know better",
+            file.display(),
+            all.join(" and ")
+        )
+    })
 }
 
 /// What is to be said when agents were shown a tool otherwise than the enforcer.

@@ -154,6 +154,8 @@ struct Decided {
     file: PathBuf,
     /// Whether it has its table there.
     is_declared: bool,
+    /// What to correct in it.
+    understated: Option<String>,
 }
 
 impl Decided {
@@ -197,9 +199,14 @@ impl Decided {
             reason: arguments.reason.clone(),
             statement: Some(statement),
         };
+        let understated = match action {
+            Action::Approve => changes::understated(&opened, &name.upstream, &definition),
+            Action::Reject => None,
+        };
         Ok(Self {
             file: opened.file_of(&name),
             is_declared: opened.declares(&name),
+            understated,
             name,
             definition,
             approved,
@@ -231,7 +238,7 @@ impl Decided {
         let (by, pins) = (&self.approved.by, self.pins());
         let value = json!({
             "upstream": upstream, "tool": tool, "digest": digest, "state": done, "by": by,
-            "file": pins, "added": added,
+            "file": pins, "added": added, "understated": self.understated,
         });
         let mut text = format!(
             "{done} {upstream}:{tool} {digest} by {by}\nwrote {}\n",
@@ -242,6 +249,9 @@ impl Decided {
             text.push_str(&format!(
                 "added its table to {file}; scope, trust, risk and permissions are guesses, to be corrected there:\n{table}"
             ));
+        }
+        if let Some(understated) = &self.understated {
+            text.push_str(&format!("{understated}\n"));
         }
         print(as_json, &value, &text)
     }

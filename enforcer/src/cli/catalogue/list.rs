@@ -1,7 +1,9 @@
 //! `catalogue list`.
 
 use agentca_identity::time::Timestamp;
-use agentca_policy::{ExceptionDecl, McpServer, Route, Tool, ToolDefinition, digest_text};
+use agentca_policy::{
+    ExceptionDecl, McpServer, Route, Standing, Tool, ToolDefinition, digest_text,
+};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -127,7 +129,7 @@ pub(super) struct Row {
     risk: String,
     min_trust: String,
     scope: String,
-    tier: Option<String>,
+    pub(super) tier: Option<String>,
     approved_by: Option<String>,
     pub(super) state: String,
     /// What stands in its way.
@@ -179,7 +181,9 @@ fn of_tool(
     let text = digest.as_ref().map(digest_text).unwrap_or_default();
     let rejection = opened.rejection(server.name(), &tool.name, &text);
     let state = |state: &str, why| (state.to_owned(), why);
-    let (state, why) = match tool.standing(digest.as_ref(), now) {
+    let standing = tool.standing(digest.as_ref(), now);
+    let tier = standing.as_ref().ok().and_then(Standing::tier);
+    let (state, why) = match standing {
         _ if seen.is_none() => state("not seen yet", None),
         Ok(standing) if standing.unverified() => state("unverified", None),
         Ok(standing) => match standing.exception() {
@@ -199,7 +203,7 @@ fn of_tool(
         risk: tool.call.risk.to_string(),
         min_trust: tool.call.min_trust.to_string(),
         scope: tool.call.scope.to_string(),
-        tier: tool.tier.map(|tier| tier.to_string()),
+        tier: tier.map(|tier| tier.to_string()),
         approved_by: pinned.map(|pinned| pinned.approved_by.clone()),
         state,
         why,
@@ -207,19 +211,25 @@ fn of_tool(
     }
 }
 
-/// A tool without a table has nothing but its name.
-fn undeclared_row(opened: &Opened, upstream: &str, tool: &ToolDefinition) -> Row {
+/// How it stands with a tool without a table, and why.
+pub(super) fn undeclared_state(
+    opened: &Opened,
+    upstream: &str,
+    tool: &ToolDefinition,
+) -> (&'static str, String) {
     let digest = digest_text(&tool.digest());
-    let rejection = opened
-        .rejection(upstream, tool.name(), &digest)
-        .map(rejected);
-    let (state, why) = match rejection {
-        Some(why) => ("rejected", why),
+    match opened.rejection(upstream, tool.name(), &digest) {
+        Some(rejection) => ("rejected", rejected(rejection)),
         None => (
             "new",
             "it has no `[[tool]]` table: `catalogue approve` adds one".to_owned(),
         ),
-    };
+    }
+}
+
+/// A tool without a table has nothing but its name.
+fn undeclared_row(opened: &Opened, upstream: &str, tool: &ToolDefinition) -> Row {
+    let (state, why) = undeclared_state(opened, upstream, tool);
     Row {
         upstream: upstream.to_owned(),
         tool: tool.name().to_owned(),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use agentca_identity::chain::TrustAnchor;
 use agentca_identity::time::Timestamp;
-use agentca_policy::{Rejection, Tool, ToolDefinition};
+use agentca_policy::{Permissions, Rejection, Tool, ToolDefinition};
 
 use crate::approvals;
 use crate::cli::output::{Failure, told};
@@ -154,6 +154,12 @@ impl Opened {
         let parts = self.config.catalogue_parts.as_ref();
         let mut declared = parts.into_iter().flat_map(|parts| parts.declared());
         declared.any(|(decl, _)| decl.upstream == name.upstream && decl.name == name.tool)
+    }
+
+    /// What a tool's table declares that it may reach, if it has one.
+    pub(super) fn permissions(&self, upstream: &str, tool: &str) -> Option<Permissions> {
+        let server = self.config.mcp_catalogue.server(upstream)?;
+        Some(server.tool(tool)?.permissions)
     }
 
     /// What a person has to write to do something about a tool.

@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::time::Duration;
 
 use agentca_identity::crypto::{KeyKind, PrivateKey};
@@ -333,11 +332,16 @@ fn assessments_are_taken_from_their_assessors_alone() {
     import("alice").unwrap();
     let pins = read_pins(&pins_path(&bench.at("tools.toml"))).unwrap();
     assert!(!pins.assessments.is_empty());
-    let opened = Opened::open(Path::new(&bench.at("enforcer.toml"))).unwrap();
-    let admitted = opened.admitted().unwrap();
-    let server = admitted.mcp_catalogue.server("files").unwrap();
-    let tier = server.tool("status").unwrap().tier;
-    assert_eq!(tier.unwrap().to_string(), "gold");
+    assert_eq!(bench.rows()[0].tier.as_deref(), Some("gold"));
+    // What is too old does not count, and is not shown as if it did.
+    let text = std::fs::read_to_string(bench.at("enforcer.toml")).unwrap();
+    let most = "[ceiling]\nmax_age = \"1ms\"\nnetwork = \"external\"\n";
+    bench.put("enforcer.toml", &format!("{text}{most}"));
+    let row = &bench.rows()[0];
+    assert_eq!(
+        (row.state.as_str(), row.tier.as_deref()),
+        ("tool-unverified", None)
+    );
 }
 
 #[test]
@@ -438,4 +442,82 @@ fn decisions_at_the_same_time_are_all_kept() {
     let rows = bench.rows();
     let good = rows.iter().filter(|row| row.state == "good").count();
     assert_eq!(good, names.len(), "{rows:?}");
+}
+
+/// It suggests that it talks to anybody on the network.
+const POSTS: &str = r#"{"name":"status","description":"Tells the status. It is also posted to https://example.org."}"#;
+
+#[test]
+fn a_table_that_declares_too_little_is_told_with_what_to_write() {
+    let bench = Bench::new();
+    bench.sees(&[POSTS]);
+    let told = || {
+        let opened = Opened::open(&bench.at("enforcer.toml")).unwrap();
+        let seen = opened.seen("files").unwrap().unwrap();
+        let tool = ToolDefinition::parse(POSTS).unwrap();
+        let correct = changes::understated(&opened, "files", &tool);
+        (changes::text(&opened, "files", &seen), correct)
+    };
+    let (text, correct) = told();
+    let correct = correct.unwrap();
+    for part in [
+        "tools.toml declares less",
+        "correct it to `network = \"external\"`, not \"none\"",
+    ] {
+        assert!(correct.contains(part), "{correct}");
+    }
+    assert!(text.contains(&correct), "{text}");
+    let once = "it talks to anybody on the network, once its `[[tool]]` table says so";
+    assert!(
+        text.contains(once) && text.contains(" --manual-review\n"),
+        "{text}"
+    );
+    // As it is declared, it may be called without a review.
+    bench.approve(POSTS, &[]).unwrap();
+    assert_eq!(bench.state(), "good");
+
+    let table = std::fs::read_to_string(bench.at("tools.toml")).unwrap();
+    let reach = "permissions = { network = \"external\" }\n";
+    bench.put("tools.toml", &format!("{table}{reach}"));
+    assert!(
+        bench.state().contains("never reviewed by hand"),
+        "{}",
+        bench.state()
+    );
+    bench.sees(&[&POSTS.replace("Tells", "Says")]);
+    let (text, correct) = told();
+    assert!(
+        text.contains("on the network, as its `[[tool]]` table says"),
+        "{text}"
+    );
+    // What it does with data is a guess from its description as well.
+    assert!(!correct.unwrap_or_default().contains("network"), "{text}");
+}
+
+#[test]
+fn a_tool_without_a_table_is_shown_as_it_was_seen() {
+    let bench = Bench::new();
+    bench.put("tools.toml", "");
+    bench.sees(&[POSTS]);
+    let shown = |tool: &str| {
+        let opened = Opened::open(&bench.at("enforcer.toml")).unwrap();
+        show::known(&opened, &opened.find(tool).unwrap())
+    };
+    let known = shown("files:status").unwrap();
+    assert_eq!(
+        (&known["state"], &known["seen"]),
+        (&"new".into(), &digest_of(POSTS).into())
+    );
+    assert_eq!(known["suggested"]["permissions"]["network"], "external");
+    let see = known["see"].as_str().unwrap();
+    assert!(
+        see.starts_with("agentca-enforcer catalogue diff --upstream files --config /"),
+        "{see}"
+    );
+    bench.run(&["show", "files:status"]).unwrap();
+    bench.decide("reject", "status", "alice", &[]).unwrap();
+    let known = shown("files:status").unwrap();
+    assert_eq!(known["state"], "rejected", "{known:?}");
+    let refused = said(shown("files:other").map(drop));
+    assert!(refused.contains("it was not seen there"), "{refused}");
 }
