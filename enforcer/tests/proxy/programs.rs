@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agentca_auditlog::status::StatusEvent;
 use agentca_identity::profile::RevocationReason;
+use agentca_identity::trust::TrustLevel;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -250,6 +251,91 @@ async fn what_waits_for_a_program_is_not_written_once_its_agent_was_revoked() {
             .all(|line| serde_json::from_str::<Value>(line).is_err())
     );
     assert_eq!(programs()[0].events[1], ("died", 0), "it was asked to");
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_slow_call_is_not_written_once_its_agent_was_restricted() {
+    let program = Program::new();
+    program.holds("slow");
+    let mut fixture = Fixture::with(&program.configuration("")).await;
+    let agent = fixture.agent(&Wish::default());
+    let other = fixture.agent(&Wish {
+        name: "other",
+        ..Wish::default()
+    });
+    let mut slow = fixture.http1(&agent).await;
+    slow.send(&reading("file:///slow")).await;
+    until("the program is at the slow call", || {
+        program.told().contains("file:///slow")
+    })
+    .await;
+    // More than its pipe takes while it is busy: what follows waits here.
+    let mut client = fixture.http1(&agent).await;
+    client.send(&long_notification()).await;
+    assert_eq!(client.answer("POST").await.unwrap().status, 202);
+    let before = fixture.log.durable();
+    client.send(&reading("file:///queued")).await;
+    let decided = |record: &Value| record["call"]["method"] == "resources/read";
+    fixture.find(before, decided).await;
+    let mut bystander = fixture.http1(&other).await;
+    bystander.send(&reading("file:///other")).await;
+    until("the other's program is at its call", || {
+        program.told().contains("file:///other")
+    })
+    .await;
+
+    let programs = fixture.programs();
+    assert_eq!(programs()[0].alive, 2);
+    fixture.apply(StatusEvent::AgentRestricted {
+        agent: agent.id(),
+        trust: Some(TrustLevel::L1),
+        scopes: None,
+    });
+    program.lets_go("slow");
+    until("its program is gone", || programs()[0].alive == 1).await;
+    client.rest().await;
+    let told = program.told();
+    assert!(!told.contains("queued"), "{}", told.len());
+    assert_eq!(bystander.answer("POST").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_program_whose_call_was_given_up_while_it_started_ends_with_its_agent() {
+    let program = Program::new();
+    let home = program.0.path().display();
+    let wait =
+        format!("touch {home}/starting; while [ -e {home}/early ]; do sleep 0.01; done; echo key");
+    let more = format!("env_from = {{ KEY = {{ command = [\"sh\", \"-c\", \"{wait}\"] }} }}");
+    let mut fixture = Fixture::with(&program.configuration(&more)).await;
+    // Revoked once it runs, and while it still starts.
+    for runs in [true, false] {
+        program.holds("early");
+        let agent = fixture.agent(&Wish {
+            name: if runs { "one" } else { "two" },
+            ..Wish::default()
+        });
+        let before = fixture.log.durable();
+        let mut client = fixture.http1(&agent).await;
+        client.send(&reading("file:///given-up")).await;
+        until("it starts", || program.path("starting").exists()).await;
+        drop(client);
+        let gone = |record: &Value| record["result"]["ended"] == "client-gone";
+        fixture.find(before, gone).await;
+        program.lets_go("starting");
+        let (programs, started) = (fixture.programs(), fixture.programs());
+        let so_far = started()[0].events[0].1;
+        if !runs {
+            fixture.revoke(&agent);
+        }
+        program.lets_go("early");
+        until("it runs", || started()[0].events[0].1 == so_far + 1).await;
+        if runs {
+            until("it is counted", || programs()[0].alive == 1).await;
+            fixture.revoke(&agent);
+        }
+        until("it is gone", || programs()[0].alive == 0).await;
+    }
+    assert_eq!(program.told(), "");
 }
 
 #[tokio::test]

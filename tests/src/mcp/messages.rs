@@ -155,6 +155,15 @@ impl<'a> Session<'a> {
         session
     }
 
+    /// The same session, told by another.
+    pub fn told_by(&self, agent: &'a Path) -> Self {
+        Self {
+            agent,
+            id: self.id.clone(),
+            ..*self
+        }
+    }
+
     /// POSTs a message in it.
     pub fn post(&self, body: &str) -> Got {
         let headers = self.headers();

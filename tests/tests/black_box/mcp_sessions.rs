@@ -122,24 +122,84 @@ fn a_state_continues_nobody_elses_call() {
     assert_eq!(mcp::text(&result), "state-ok", "{got:?}");
 }
 
+/// Stops unless the session is none of who presents it: not a message reaches the server.
+#[track_caller]
+fn must_be_unknown(place: &Place, session: &Session<'_>) {
+    let for_agents = || {
+        let calls = place.server.calls();
+        let of_agents = calls
+            .iter()
+            .filter(|call| call.header("agent-id").is_some());
+        of_agents.count()
+    };
+    let before = for_agents();
+    let got = session.post(r#"{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{}}"#);
+    assert_eq!(got.status, 404, "{got:?}");
+    got.must_be_signed();
+    assert!(!got.body.contains("echo"), "{got:?}");
+    let records = log::records(&place.enforcer.log());
+    let record = &records[usize::try_from(got.record()).unwrap()];
+    assert_eq!(
+        (&record["decision"], &record["rule"]),
+        (&"deny".into(), &"session".into())
+    );
+    assert_eq!(for_agents(), before);
+}
+
 #[test]
 fn a_session_is_not_opened_by_a_revoked_certificate() {
     let place = place(&["--business"], "");
-    let agent = place.agent("agent-1", "mcp:bank:*");
-    let session = Session::open(&place.enforcer, &agent, "bank");
+    let [one, two] = ["agent-1", "agent-2"].map(|name| place.agent(name, "mcp:bank:*"));
+    let session = Session::open(&place.enforcer, &one, "bank");
     assert!(session.id.is_some());
+    let all = session.listed();
+    assert!(!all.is_empty());
+    must_be_unknown(&place, &session.told_by(&two));
     place
         .lab
         .agentca(&["revoke", "agent-1", "--reason", "key-compromise"]);
-    // The revoked certificate opens no connection any more, whatever session it names.
+    // The revoked certificate opens no connection any more, whatever session it names; and none opens the session.
     assert!(
         place
             .enforcer
-            .connect(&agent)
+            .connect(&one)
             .unwrap()
             .get("/mcp/bank")
             .is_err()
     );
+    must_be_unknown(&place, &session.told_by(&two));
+    // The agent with its rights again has its session again.
+    place.lab.agentca(&["reinstate", "agent-1"]);
+    let options = ["--scope", "mcp:bank:*", "--force"];
+    let again = place.lab.agent_with("agent-1", &options);
+    assert_eq!(session.told_by(&again).listed(), all);
+}
+
+#[test]
+fn a_session_ends_with_its_grant() {
+    let place = place(&["--business"], "");
+    let agent = place.agent("agent-1", "mcp:bank:*");
+    let session = Session::open(&place.enforcer, &agent, "bank");
+    let all = session.listed();
+    assert!(!all.is_empty());
+    let issue = |out: &str| {
+        let options = ["--scope", "mcp:bank:*", "--out", out];
+        place.lab.agent_with("agent-1", &options)
+    };
+    let renewed = issue("renewed");
+    assert_eq!(
+        session.told_by(&renewed).listed(),
+        all,
+        "the grant is the same"
+    );
+    let scopes = "mcp:bank:*,payments:read";
+    let grant = ["agent", "grant", "agent-1", "--scope", scopes];
+    place.lab.agentca(&grant);
+    let changed = issue("changed");
+    must_be_unknown(&place, &session.told_by(&changed));
+    let begun = Session::open(&place.enforcer, &changed, "bank");
+    assert!(begun.id.is_some() && begun.id != session.id);
+    assert_eq!(begun.listed(), all);
 }
 
 #[test]
