@@ -220,8 +220,8 @@ impl Permit {
     }
 
     /// Gives up the permit for what it was given for: to be judged anew.
-    pub(crate) fn into_head(self) -> Head {
-        *self.head
+    pub(crate) fn into_head(self) -> Box<Head> {
+        self.head
     }
 
     /// Gives up the permit for what is to be sent, and for what has to be asked again before.
@@ -233,7 +233,7 @@ impl Permit {
             path,
             length: _,
             trace: _,
-        } = self.head;
+        } = *self.head;
         let recheck = Recheck {
             matched: self.matched,
             method: method.clone(),
@@ -301,7 +301,9 @@ impl Recheck {
         let call = match &self.matched {
             Matched::Route(_) => {
                 let route = config.catalogue.find(self.method.as_str(), &self.path);
-                let route = route.ok_or_else(not_in_catalogue)?;
+                // Another one would lead elsewhere than the permit.
+                let same = route.filter(|route| route.call.name == self.matched.call().name);
+                let route = same.ok_or_else(not_in_catalogue)?;
                 let stands = route.standing(now).map(|_excepted| ());
                 stands.map_err(|refusal| Denial::new(refusal.rule, refusal.detail))?;
                 Some(&route.call)
