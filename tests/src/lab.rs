@@ -119,6 +119,19 @@ impl Lab {
         Said::from(command)
     }
 
+    /// `agentca revoke`, again while an enforcer is slower to confirm than the command waits: back when it is in force.
+    #[track_caller]
+    pub fn revoke(&self, name: &str, reason: &str) -> Said {
+        wait::until("the revocation is in force", || {
+            let said = self.try_agentca(&["revoke", name, "--reason", reason]);
+            match said.code {
+                Some(0) => Some(said),
+                Some(LAGGING) => None,
+                code => panic!("`agentca revoke {name}` said {code:?}: {said}"),
+            }
+        })
+    }
+
     /// Starts the authority and waits until it serves.
     pub fn start_authority(&mut self) {
         let authority = self.launch_authority();
@@ -342,6 +355,9 @@ impl Enforcer {
         Tls::connect(self.address, agent, &self.root, "localhost")
     }
 }
+
+/// What `agentca revoke` ends with when the revocation is durable, but not yet confirmed by everybody.
+pub const LAGGING: i32 = 4;
 
 /// A loopback address for this lab alone: by process and number.
 fn own_address() -> IpAddr {

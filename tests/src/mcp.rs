@@ -250,6 +250,14 @@ pub fn configure(lab: &Lab, catalogues: &[&str], tables: &str) {
     );
 }
 
+/// A tool as the enforcer `edge-1` last saw it and wrote it down, for whoever has to judge it.
+pub fn shown(lab: &Lab, upstream: &str, tool: &str) -> Option<Value> {
+    let file = lab.path(&format!("edge-1-data/tools/{upstream}.json"));
+    let seen: Value = serde_json::from_slice(&std::fs::read(file).ok()?).expect("JSON");
+    let mut tools = seen["tools"].as_array().expect("tools").iter();
+    tools.find(|shown| shown["name"] == tool).cloned()
+}
+
 /// What the catalogue says of a tool: its risk and the least trust. None leaves the tool out.
 pub type Judgement<'a> = &'a dyn Fn(&str) -> Option<(&'a str, &'a str)>;
 

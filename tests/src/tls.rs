@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::wait::PATIENCE;
+use crate::wait::{self, PATIENCE};
 
 /// A TLS connection with an agent's certificate.
 pub struct Tls {
@@ -153,6 +153,17 @@ impl Tls {
         }
         let chunk: Vec<u8> = self.read.drain(..size + 2).collect();
         Ok((size > 0).then(|| chunk[..size].to_vec()))
+    }
+
+    /// Reads a stream until it is cut, which must never look like its end.
+    #[track_caller]
+    pub fn must_be_cut(&mut self) {
+        let error = wait::until("the stream is cut", || match self.chunk() {
+            Ok(Some(_)) => None,
+            Ok(None) => panic!("a stream that is cut must not end cleanly"),
+            Err(error) => Some(error),
+        });
+        assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "nothing came");
     }
 
     /// Whether the server ends the connection without another byte of HTTP.

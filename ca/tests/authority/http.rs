@@ -61,8 +61,8 @@ async fn a_crl_is_there_from_the_start_and_follows_every_revocation() {
             break crl;
         }
         assert!(
-            begun.elapsed() < Duration::from_millis(500),
-            "it takes too long"
+            begun.elapsed() < Duration::from_secs(20),
+            "it is not published"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     };

@@ -33,7 +33,8 @@ pub(crate) struct Fixture {
     pub(crate) identity: ServingIdentity,
     live: Arc<ArcSwap<Live>>,
     log_signer: LogSigner,
-    status_number: u64,
+    /// Of the newest event.
+    pub(crate) status_number: u64,
     directory: TempDir,
 }
 

@@ -190,14 +190,17 @@ async fn validity_is_asked_again_before_the_first_upstream_byte() {
 
 #[tokio::test]
 async fn idle_and_slow_connections_are_closed() {
-    let limits = "limits = { idle_timeout = \"300ms\", header_timeout = \"150ms\" }";
-    let mut fixture = Fixture::with(limits).await;
-    let agent = fixture.agent(&Wish::default());
-    let mut idle = fixture.http1(&agent).await;
+    let mut patient = Fixture::with("limits = { idle_timeout = \"1s\" }").await;
+    let agent = patient.agent(&Wish::default());
+    let mut idle = patient.http1(&agent).await;
     assert_eq!(idle.get("/v1/accounts/7").await.status, 200);
-    let mut slow = fixture.http1(&agent).await;
+    let mut impatient = Fixture::with("limits = { header_timeout = \"150ms\" }").await;
+    let agent = impatient.agent(&Wish::default());
+    let mut slow = impatient.http1(&agent).await;
     slow.send("GET /v1/accounts/7 HTTP/1.1\r\nHost: loc").await;
-    let (idle, slow) = tokio::join!(idle.rest(), slow.rest());
+    let closed = async { tokio::join!(idle.rest(), slow.rest()) };
+    let closed = tokio::time::timeout(Duration::from_secs(20), closed).await;
+    let (idle, slow) = closed.expect("both are closed");
     assert!(idle.is_empty() && slow.is_empty());
 }
 
@@ -252,7 +255,7 @@ const RESTED: Duration = Duration::from_millis(1300);
 
 #[tokio::test]
 async fn a_connection_that_rested_is_as_good_as_before() {
-    let mut fixture = Fixture::with("limits = { idle_timeout = \"2s\" }").await;
+    let mut fixture = Fixture::with("limits = { idle_timeout = \"6s\" }").await;
     let agent = fixture.agent(&Wish::default());
     let whole = "GET /v1/accounts/7 HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (begin, end) = whole.split_at(30);
@@ -272,7 +275,6 @@ async fn a_connection_that_rested_is_as_good_as_before() {
         assert_eq!(client.answer("GET").await.unwrap().status, 200);
         assert_eq!(client.get("/v1/secret").await.status, 403);
     }
-    tokio::time::sleep(RESTED).await;
     let over = tokio::join!(rested.rest(), half.rest(), unused.rest());
     assert!(over.0.is_empty() && over.1.is_empty() && over.2.is_empty());
 }

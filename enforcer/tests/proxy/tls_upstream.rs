@@ -138,6 +138,11 @@ impl TlsUpstream {
         self.seen.lock().unwrap().clone()
     }
 
+    /// How many connections came, verified or not.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
     /// The file that names its CA.
     pub(crate) fn ca(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
@@ -197,7 +202,7 @@ async fn a_connection_is_used_again_and_long_answers_pass() {
         let length = if path == "/secure" { 2 } else { 3 << 20 };
         assert_eq!((answer.status.as_u16(), answer.body.len()), (200, length));
     }
-    assert_eq!(upstream.accepted.load(Ordering::Relaxed), 1);
+    assert_eq!(upstream.accepted(), 1);
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ fn denied(fixture: &Fixture, answer: &Answer, status: u16, rule: &str) {
 #[tokio::test]
 async fn a_streamed_body_reaches_the_upstream_as_it_comes() {
     // Neither its size nor its time are limited as those of a body that is read whole.
-    let limits = "limits = { request_max = 8, upstream_timeout = \"200ms\" }";
+    let limits = "limits = { request_max = 8, upstream_timeout = \"2s\" }";
     let mut fixture = Fixture::with(limits).await;
     let agent = fixture.agent(&Wish::default());
     let mut client = Http2::new(&fixture, &agent).await;
@@ -46,7 +46,7 @@ async fn a_streamed_body_reaches_the_upstream_as_it_comes() {
     body.send_data("two".into(), false).unwrap();
     // The last piece that came is held back until the next one, or the end.
     fixture.upstream.held.notified().await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     body.send_data("three".into(), true).unwrap();
     let answer = Http2::answer(response).await;
     assert_eq!(
@@ -80,7 +80,7 @@ async fn the_upstream_never_has_all_of_a_body_with_a_wrong_digest() {
 
 #[tokio::test]
 async fn a_body_that_stops_coming_is_given_up() {
-    let mut fixture = Fixture::with("limits = { body_timeout = \"200ms\" }").await;
+    let mut fixture = Fixture::with("limits = { body_timeout = \"1s\" }").await;
     let agent = fixture.agent(&Wish::default());
     for path in ["/v1/upload", "/v1/pay"] {
         let mut client = fixture.http1(&agent).await;
@@ -91,7 +91,10 @@ async fn a_body_that_stops_coming_is_given_up() {
         denied(&fixture, &answer, 408, "malformed");
         assert_eq!(answer.header("connection"), Some("close"));
         if path == "/v1/upload" {
-            fixture.upstream.gone.notified().await;
+            let gone = fixture.upstream.gone.notified();
+            tokio::time::timeout(Duration::from_secs(20), gone)
+                .await
+                .expect("the upstream had its beginning, and is let go");
         }
         let mut client = Http2::new(&fixture, &agent).await;
         for pieces in [0, 2] {

@@ -13,7 +13,7 @@ use crate::fixture::Fixture;
 use crate::pki::{Credential, Wish};
 use crate::upstream::LONG;
 
-const IMPATIENT: &str = "limits = { idle_timeout = \"300ms\" }";
+const IMPATIENT: &str = "limits = { idle_timeout = \"1s\" }";
 
 /// Far beyond the limit in force, far below every other that could end a stream.
 const SOON: Duration = Duration::from_secs(10);
@@ -91,17 +91,18 @@ async fn a_stream_with_a_shut_window_is_reset_and_recorded() {
         let mut stream = client.open("/v1/stream").await;
         let error = stream.reset().await;
         assert_eq!(error.reason(), Some(Reason::CANCEL), "{error}");
+        // Before it has been idle for as long.
+        assert_eq!(
+            client.open("/v1/empty").await.status,
+            204,
+            "the connection goes on"
+        );
         let outcome = outcome(&fixture, stream.index).await;
         assert_eq!(outcome["result"]["ended"], "timed-out", "{outcome}");
         let gone = fixture.upstream.gone.notified();
         tokio::time::timeout(SOON, gone)
             .await
             .expect("the upstream's connection is given up");
-        assert_eq!(
-            client.open("/v1/empty").await.status,
-            204,
-            "the connection goes on"
-        );
     }
 }
 
@@ -168,7 +169,7 @@ async fn what_is_left_of_a_short_answer_ends_with_its_connection() {
 
 #[tokio::test]
 async fn a_slow_reader_is_served_to_the_end() {
-    let mut fixture = Fixture::with("limits = { idle_timeout = \"1s\" }").await;
+    let mut fixture = Fixture::with("limits = { idle_timeout = \"2s\" }").await;
     let agent = fixture.agent(&Wish::default());
     let mut client = Client::new(&fixture, &agent, 16 << 10).await;
     for (path, length) in [("/v1/long", LONG), ("/v1/big", 3 << 20)] {
@@ -177,13 +178,13 @@ async fn a_slow_reader_is_served_to_the_end() {
         while let Some(data) = body.data().await {
             let length = data.unwrap().len();
             read += length;
-            if pauses < 5 {
+            if pauses < 6 {
                 // Less than the limit each, more than it together.
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                tokio::time::sleep(Duration::from_millis(350)).await;
                 pauses += 1;
             }
             body.flow_control().release_capacity(length).unwrap();
         }
-        assert_eq!(read, length);
+        assert_eq!((read, pauses), (length, 6));
     }
 }

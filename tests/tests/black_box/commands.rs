@@ -215,7 +215,7 @@ fn a_csr_keeps_the_key_with_the_agent() {
         200
     );
     // A revoked key is never certified again, for nobody.
-    lab.agentca(&["revoke", "support-01", "--reason", "key-compromise"]);
+    lab.revoke("support-01", "key-compromise");
     let other = [
         "issue",
         "other-01",
@@ -239,7 +239,7 @@ fn lists_are_json_and_names_are_unambiguous() {
     lab.agent("support-01");
     lab.agent_with("both-01", &[]);
     lab.agent_with("both-01", &["--env", "staging", "--out", "both-staging"]);
-    lab.agentca(&["revoke", "support-01", "--reason", "cessationOfOperation"]);
+    lab.revoke("support-01", "cessationOfOperation");
     let said = lab.agentca(&["agent", "list", "--json"]);
     let list: Vec<Value> = serde_json::from_str(&said.stdout).unwrap();
     let found = list
@@ -259,7 +259,7 @@ fn lists_are_json_and_names_are_unambiguous() {
         said.stderr.contains("prod/both-01") && said.stderr.contains("staging/both-01"),
         "{said}"
     );
-    lab.agentca(&["revoke", "staging/both-01", "--reason", "superseded"]);
+    lab.revoke("staging/both-01", "superseded");
     let said = lab.agentca(&["agent", "show", "prod/both-01", "--json"]);
     let shown: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(shown["status"], "active", "the one in prod is untouched");
@@ -346,7 +346,7 @@ fn renewal_is_by_the_certificate_in_hand() {
             == 200)
             .then_some(())
     });
-    lab.agentca(&["revoke", "support-01", "--reason", "superseded"]);
+    lab.revoke("support-01", "superseded");
     lab.try_agentca(&["renew", "support-01"]).must_end_with(1);
     let (log, root) = (
         enforcer.log().display().to_string(),

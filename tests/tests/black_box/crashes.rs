@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agentca_tests::clock::Clock;
-use agentca_tests::lab::{Enforcer, Lab, ROUTES};
+use agentca_tests::lab::{Enforcer, LAGGING, Lab, ROUTES};
 use agentca_tests::log::{raw_records, records};
 use agentca_tests::program::{Said, ours};
 use agentca_tests::wait;
@@ -43,7 +43,10 @@ fn an_enforcer_killed_under_load_loses_nothing_it_answered_for() {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let mut tls = enforcer.connect(&agent).unwrap();
+                    // The others may have brought enough before this one came.
+                    let Ok(mut tls) = enforcer.connect(&agent) else {
+                        return;
+                    };
                     while let Ok(answer) = tls.get("/v1/accounts/7") {
                         assert_eq!(answer.status, 200, "{answer:?}");
                         let (index, leaf) = receipt(answer.header("agent-audit").unwrap());
@@ -111,11 +114,9 @@ fn an_authority_killed_under_load_loses_nothing_it_acknowledged() {
                         }
                         issued.lock().unwrap().push(name.clone());
                         if number % 3 == 0 {
-                            if lab
-                                .try_agentca(&["revoke", &name, "--reason", "superseded"])
-                                .code
-                                != Some(0)
-                            {
+                            let revoke = ["revoke", &name, "--reason", "superseded"];
+                            // Either way it is durable.
+                            if !matches!(lab.try_agentca(&revoke).code, Some(0 | LAGGING)) {
                                 break;
                             }
                             revoked.lock().unwrap().push(name);
@@ -177,7 +178,7 @@ fn a_lost_or_damaged_index_is_made_again_from_the_log() {
     for number in 0..5 {
         lab.agent(&format!("a-{number}"));
     }
-    lab.agentca(&["revoke", "a-1", "--reason", "superseded"]);
+    lab.revoke("a-1", "superseded");
     let before = agents(&lab);
     for damage in ["removed", "overwritten", "older"] {
         if damage == "older" {
@@ -188,7 +189,7 @@ fn a_lost_or_damaged_index_is_made_again_from_the_log() {
                 .arg(lab.path("index-older"));
             Said::from(cp).must_succeed();
             lab.start_authority();
-            lab.agentca(&["revoke", "a-2", "--reason", "superseded"]);
+            lab.revoke("a-2", "superseded");
         }
         lab.authority().signal("KILL");
         lab.take_authority().wait();
@@ -456,7 +457,7 @@ fn a_stepped_clock_denies_and_never_revives() {
         .envs(clock.environment());
     let mut enforcer = lab.launch_enforcer_by("edge-1", run);
     lab.wait_until_serving(&mut enforcer);
-    let brief = lab.agent_with("brief-01", &["--ttl", "2s"]);
+    let brief = lab.agent_with("brief-01", &["--ttl", "6s"]);
     let mut kept = enforcer.connect(&agent).unwrap();
     assert_eq!(kept.get("/v1/accounts/7").unwrap().status, 200);
     let mut ending = enforcer.connect(&brief).unwrap();

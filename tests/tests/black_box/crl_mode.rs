@@ -50,7 +50,7 @@ fn a_crl_from_a_url_revokes_and_is_recorded() {
     }
     let mut kept = enforcer.connect(&one).unwrap();
     assert_eq!(kept.get("/v1/accounts/7").unwrap().status, 200);
-    let said = lab.agentca(&["revoke", "agent-1", "--reason", "key-compromise"]);
+    let said = lab.revoke("agent-1", "key-compromise");
     assert!(
         said.stdout.contains("0 of 0") || said.code == Some(0),
         "nobody to wait for: {said}"
@@ -117,7 +117,7 @@ fn a_crl_from_a_file_never_goes_back() {
     let url = shard(&lab, &one);
     let (file, old) = (lab.path("shard.crl"), lab.path("old.crl"));
     fetch(&url, &old);
-    lab.agentca(&["revoke", "agent-1", "--reason", "key-compromise"]);
+    lab.revoke("agent-1", "key-compromise");
     wait::until("the revocation is published", || {
         fetch(&url, &file);
         (std::fs::read(&file).unwrap() != std::fs::read(&old).unwrap()).then_some(())

@@ -25,7 +25,7 @@ fn busy_lab() -> (Lab, Enforcer, PathBuf) {
         &["/nowhere", "/v1/audits/1", "/v1/chunked/1"],
     );
     lab.agent("other-01");
-    lab.agentca(&["revoke", "other-01", "--reason", "superseded"]);
+    lab.revoke("other-01", "superseded");
     (lab, enforcer, agent)
 }
 

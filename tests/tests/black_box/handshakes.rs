@@ -73,7 +73,7 @@ fn alerts_tell_why_and_are_recorded() {
     let expired = lab.agent_with("expired-01", &["--ttl", "1s"]);
     let revoked = lab.agent("revoked-01");
     let enforcer = lab.enforcer("edge-1");
-    lab.agentca(&["revoke", "revoked-01", "--reason", "superseded"]);
+    lab.revoke("revoked-01", "superseded");
     let foreign_lab = Lab::with_authority();
     let foreign = foreign_lab.agent("support-01");
 
@@ -196,7 +196,7 @@ fn certificates_are_what_openssl_calls_valid() {
     let mut curl = Command::new("curl");
     curl.args(["-sSf", crl, "-o"]).arg(lab.path("shard.crl"));
     Said::from(curl).must_succeed();
-    lab.agentca(&["revoke", "support-01", "--reason", "key-compromise"]);
+    lab.revoke("support-01", "key-compromise");
     let (crl_file, chain) = (
         lab.path("shard.crl").display().to_string(),
         agent.join("agent.crt").display().to_string(),

@@ -84,16 +84,12 @@ fn a_changed_tool_is_withheld() {
     let result = mcp::call(&enforcer, &agent, "bank", "echo", r#"{"text":"a"}"#);
     assert_eq!(mcp::text(&result), r#"{"text":"a"}"#, "{result}");
     // What the enforcer saw is there for whoever has to judge it.
-    let seen = std::fs::read(lab.path("edge-1-data/tools/bank.json")).unwrap();
-    let seen: Value = serde_json::from_slice(&seen).unwrap();
-    let tools = seen["tools"].as_array().unwrap();
-    let balance = tools
-        .iter()
-        .find(|tool| tool["name"] == "account_balance")
-        .unwrap();
-    assert_eq!(balance["digest"], mcp::digest(&balance["definition"]));
-    let description = balance["definition"]["description"].as_str().unwrap();
-    assert!(description.contains("card number"), "{description}");
+    wait::until("the new description is there to be looked at", || {
+        let balance = mcp::shown(&lab, "bank", "account_balance")?;
+        assert_eq!(balance["digest"], mcp::digest(&balance["definition"]));
+        let description = balance["definition"]["description"].as_str().unwrap();
+        description.contains("card number").then_some(())
+    });
 }
 
 #[test]

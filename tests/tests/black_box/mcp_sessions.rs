@@ -75,9 +75,10 @@ fn the_oldest_revision_works_from_end_to_end() {
     assert!(steps == 3 && receipts > steps, "{got:?}");
 }
 
-/// Calls a tool with more members beside its name.
+const TOOL: &str = "test_input_required_result_request_state";
+
+/// Calls it with more members beside its name.
 fn rounds(place: &Place, agent: &Path, more: &str) -> agentca_tests::curl::Got {
-    const TOOL: &str = "test_input_required_result_request_state";
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"_meta":{META},"name":"{TOOL}","arguments":{{}}{more}}}}}"#
     );
@@ -101,7 +102,7 @@ fn a_state_continues_nobody_elses_call() {
         r#","inputResponses":{input},"requestState":{}"#,
         asked["requestState"]
     );
-    let before = place.server.calls().len();
+    let before = place.server.calls_of(TOOL).len();
     let got = rounds(&place, &two, &more);
     assert_eq!(got.status, 400, "{got:?}");
     assert_eq!(mcp::answer_in(&got.body, 7)["error"]["code"], -32602);
@@ -116,7 +117,7 @@ fn a_state_continues_nobody_elses_call() {
         record["agent"]["uri"],
         "spiffe://example.org/prod/agent/agent-2"
     );
-    assert_eq!(place.server.calls().len(), before);
+    assert_eq!(place.server.calls_of(TOOL).len(), before);
     let got = rounds(&place, &one, &more);
     let result = mcp::answer_in(&got.body, 7)["result"].clone();
     assert_eq!(mcp::text(&result), "state-ok", "{got:?}");
@@ -155,9 +156,7 @@ fn a_session_is_not_opened_by_a_revoked_certificate() {
     let all = session.listed();
     assert!(!all.is_empty());
     must_be_unknown(&place, &session.told_by(&two));
-    place
-        .lab
-        .agentca(&["revoke", "agent-1", "--reason", "key-compromise"]);
+    place.lab.revoke("agent-1", "key-compromise");
     // The revoked certificate opens no connection any more, whatever session it names; and none opens the session.
     assert!(
         place

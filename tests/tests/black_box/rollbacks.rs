@@ -19,7 +19,7 @@ fn an_authority_that_was_away_is_followed_again() {
     let mut lab = Lab::with_authority();
     let (one, two) = (lab.agent("agent-1"), lab.agent("agent-2"));
     lab.add_enforcer("edge-1");
-    lab.write_configuration("edge-1", "stale_after = \"3s\"", ROUTES);
+    lab.write_configuration("edge-1", "stale_after = \"10s\"", ROUTES);
     let enforcer = lab.start_enforcer("edge-1");
     let mut kept = enforcer.connect(&one).unwrap();
     assert_eq!(kept.get("/v1/accounts/7").unwrap().status, 200);
@@ -36,7 +36,7 @@ fn an_authority_that_was_away_is_followed_again() {
     wait::until("it serves again", || {
         (kept.get("/v1/accounts/7").ok()?.status == 200).then_some(())
     });
-    let said = lab.agentca(&["revoke", "agent-2", "--reason", "superseded"]);
+    let said = lab.revoke("agent-2", "superseded");
     assert!(said.stdout.contains("1 of 1"), "{said}");
     assert!(
         enforcer
@@ -62,7 +62,7 @@ fn an_authority_restored_from_an_older_copy_stops_and_says_why() {
         let list: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
         (list[0]["connected"] == true).then_some(())
     });
-    let said = lab.agentca(&["revoke", "stolen-01", "--reason", "key-compromise"]);
+    let said = lab.revoke("stolen-01", "key-compromise");
     assert!(said.stdout.contains("1 of 1"), "{said}");
     assert!(lab.take_authority().terminate().success());
 

@@ -192,15 +192,17 @@ fn bodies_are_read_whole_and_no_further_than_allowed() {
 fn upstreams_that_fail_are_said_to() {
     let lab = Lab::with_authority();
     let agent = lab.agent("support-01");
-    lab.add_enforcer("edge-1");
     let dead = "[[upstream]]\nname = \"dead\"\nurl = \"http://127.255.255.254:9\"\n[[route]]\nupstream = \"dead\"\nmethods = [\"GET\"]\n\
         path = \"/dead\"\nscope = \"payments:read\"\nmin_trust = \"L0\"\nrisk = \"read\"\n";
-    lab.write_configuration(
-        "edge-1",
-        "[limits]\nupstream_timeout = \"1s\"\n",
-        &format!("{ROUTES}{dead}"),
-    );
-    let enforcer = lab.start_enforcer("edge-1");
+    let [enforcer, impatient] = [
+        ("edge-1", ""),
+        ("edge-2", "[limits]\nupstream_timeout = \"1s\"\n"),
+    ]
+    .map(|(name, limits)| {
+        lab.add_enforcer(name);
+        lab.write_configuration(name, limits, &format!("{ROUTES}{dead}"));
+        lab.start_enforcer(name)
+    });
     everywhere(&enforcer, &agent, &[], "/dead", |got| {
         got.must_be_denied(502, "upstream")
     });
@@ -210,7 +212,7 @@ fn upstreams_that_fail_are_said_to() {
     everywhere(&enforcer, &agent, &[], "/v1/garbage/1", |got| {
         got.must_be_denied(502, "upstream")
     });
-    everywhere(&enforcer, &agent, &[], "/v1/hang/1", |got| {
+    everywhere(&impatient, &agent, &[], "/v1/hang/1", |got| {
         got.must_be_denied(504, "upstream")
     });
     // The upstream's own errors are its answers, not ours.
@@ -275,7 +277,7 @@ fn revocation_reaches_open_connections_and_nobody_else() {
     for tls in &mut kept {
         assert_eq!(tls.get("/v1/accounts/7").unwrap().status, 200);
     }
-    let said = lab.agentca(&["revoke", "agent-1", "--reason", "keyCompromise"]);
+    let said = lab.revoke("agent-1", "keyCompromise");
     assert!(
         said.stdout.contains("in force at 1 of 1 enforcers"),
         "{said}"
@@ -332,7 +334,7 @@ fn revocation_reaches_open_connections_and_nobody_else() {
 fn a_certificate_that_ends_ends_its_connection_s_rights() {
     let lab = Lab::with_authority();
     let enforcer = lab.enforcer("edge-1");
-    let agent = lab.agent_with("brief-01", &["--ttl", "3s"]);
+    let agent = lab.agent_with("brief-01", &["--ttl", "6s"]);
     let mut kept = enforcer.connect(&agent).unwrap();
     assert_eq!(kept.get("/v1/accounts/7").unwrap().status, 200);
     // Denied, or ended with the certificate when it is idle at that moment.
@@ -364,26 +366,22 @@ fn without_news_everything_is_denied_until_they_are_back() {
     let mut lab = Lab::with_authority();
     let agent = lab.agent("support-01");
     lab.add_enforcer("edge-1");
-    lab.write_configuration("edge-1", "stale_after = \"2s\"", ROUTES);
+    lab.write_configuration("edge-1", "stale_after = \"5s\"", ROUTES);
     let enforcer = lab.start_enforcer("edge-1");
     let mut kept = enforcer.connect(&agent).unwrap();
     assert_eq!(kept.get("/v1/accounts/7").unwrap().status, 200);
     let authority = lab.take_authority();
-    authority.signal("STOP");
     let stopped = std::time::Instant::now();
+    authority.signal("STOP");
     let answer = wait::until("the feed is stale", || {
         let answer = kept.get("/v1/accounts/7").expect("the connection stays");
         (answer.status != 200).then_some(answer)
     });
     assert_eq!((answer.status, answer.rule().as_str()), (503, "stale"));
+    // It counts from the last beat, which may have been late.
     assert!(
-        stopped.elapsed() > Duration::from_millis(900),
-        "not before stale_after: {:?}",
-        stopped.elapsed()
-    );
-    assert!(
-        stopped.elapsed() < Duration::from_secs(5),
-        "not long after it: {:?}",
+        stopped.elapsed() > Duration::from_millis(2500),
+        "one beat that is missed is no staleness: {:?}",
         stopped.elapsed()
     );
     everywhere(&enforcer, &agent, &[], "/v1/accounts/7", |got| {
