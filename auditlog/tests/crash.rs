@@ -144,7 +144,8 @@ fn a_killed_writer_loses_nothing_acknowledged() {
             .unwrap();
         let mut lines = BufReader::new(writer.stderr.take().unwrap());
         let deadline = Duration::from_micros(u64::from(u16::from_be_bytes(random())) / 5 + 500);
-        // Most are killed while they write, some while they are still opening the log.
+        // Most are killed once something is durable, some while they stage for the first time, some while they are
+        // still opening the log.
         let (begin, begun) = mpsc::channel();
         let killer = std::thread::spawn(move || {
             let _ = begun.recv_timeout(Duration::from_secs(10));
@@ -157,7 +158,9 @@ fn a_killed_writer_loses_nothing_acknowledged() {
         }
         let mut line = String::new();
         while lines.read_line(&mut line).unwrap() > 0 {
-            let _ = begin.send(());
+            if kill % 4 == 1 || line.starts_with("durable") {
+                let _ = begin.send(());
+            }
             if let Some(whole) = line.strip_suffix('\n') {
                 told.take(whole);
             }

@@ -215,7 +215,7 @@ async fn a_long_list_is_taken_in_without_holding_anything_up() {
     };
     tokio::join!(taking, going_on);
     let whole = began.elapsed();
-    assert!(longest < whole / 4, "{longest:?} of {whole:?}");
+    assert!(longest < whole / 2, "{longest:?} of {whole:?}");
     assert!(whole < HOUR / 60, "{whole:?}");
     for serial in [&revoked[0], &revoked[500_000], &revoked[999_999]] {
         assert_eq!(

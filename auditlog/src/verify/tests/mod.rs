@@ -6,7 +6,7 @@ mod rewrites;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -191,16 +191,20 @@ fn a_running_log_verifies_at_any_time() {
     let pki = Pki::new();
     let directory = pki.create(temp.path());
     let log = running(&directory, &pki);
-    let stop = AtomicBool::new(false);
+    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(1));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Not for ever: the verifier must not fall behind further and further.
-            while !stop.load(Ordering::Relaxed) && log.durable() < 20_000 {
-                stage(&log, 13);
+            // Never far ahead: the verifier must not fall behind further and further.
+            while !stop.load(Ordering::Relaxed) {
+                if log.durable() < 1000 * rounds.load(Ordering::Relaxed) {
+                    stage(&log, 13);
+                } else {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
         });
         let mut sizes = Vec::new();
-        while sizes.len() < 20 && log.durable() < 20_000 {
+        while sizes.len() < 20 {
             let size = verify(&directory, &pki).map(|report| report.size);
             if size.is_err()
                 || sizes
@@ -209,10 +213,11 @@ fn a_running_log_verifies_at_any_time() {
             {
                 sizes.push(size.unwrap_or(0));
             }
+            rounds.fetch_add(1, Ordering::Relaxed);
         }
         stop.store(true, Ordering::Relaxed);
         assert!(!sizes.contains(&0), "it verified every time");
-        assert!(sizes.is_sorted() && sizes.len() > 2, "{sizes:?}");
+        assert!(sizes.is_sorted(), "{sizes:?}");
     });
 }
 
