@@ -426,7 +426,7 @@ impl Inner {
         let (signer, created) = match twist {
             Twist::UnknownSigner => (unknown, now),
             Twist::ExpiredSigner => (&expired.1, expired.1.not_after()),
-            Twist::Old => (&good.1, now - Duration::from_secs(61)),
+            Twist::Old => (&good.1, now - Duration::from_secs(120)),
             _ => (&good.1, now),
         };
         let signature = signer.sign_at(&facts, created).unwrap();

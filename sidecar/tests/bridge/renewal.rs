@@ -192,7 +192,7 @@ async fn an_authority_that_is_away_is_no_reason_to_stop_before_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let agent = folder.path().join("agent");
     fake.pki
-        .write_agent(&agent, "support-01", HOUR, HOUR + Duration::from_secs(4));
+        .write_agent(&agent, "support-01", HOUR, HOUR + Duration::from_secs(10));
     let arguments = ["--stdio", "--authority", "https://127.0.0.1:1"];
     let mut bridge = Program::start(&fake, folder, &arguments);
     bridge.say(REQUEST).await;

@@ -12,7 +12,7 @@ use crate::mcp_clients::{Bank, SCOPES, bank};
 /// Lives that end while a test waits, and last while a busy machine is slow.
 const LIFE: &str = "45s";
 /// Before two thirds of it, and so late that the enforcer's feed is not stale when the authority is back.
-const NEARLY_DUE: Duration = Duration::from_secs(20);
+const NEARLY_DUE: Duration = Duration::from_secs(15);
 const LONGER_THAN_LIFE: Duration = Duration::from_secs(90);
 
 fn ask_balance(url: &str, more: &[&str]) -> Got {

@@ -99,13 +99,13 @@ fn it_lies_when_it_is_told_to() {
     assert_eq!(stream.definitions().len(), 6);
     let call =
         r#"{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
-    let said = |mode: &str| {
+    let said = |mode: &str, seconds: &str| {
         let server = Server::start(&lab, mode, &["--misbehave", mode]);
         let mut curl = lab.command("curl");
         curl.args([
             "-sS",
             "--max-time",
-            "1",
+            seconds,
             "--data-binary",
             call,
             &server.url(),
@@ -113,12 +113,25 @@ fn it_lies_when_it_is_told_to() {
         Said::from(curl)
     };
     assert_eq!(
-        said("duplicate-keys").stdout.matches("\"result\"").count(),
+        said("duplicate-keys", "30")
+            .stdout
+            .matches("\"result\"")
+            .count(),
         2
     );
-    assert_eq!(said("two-answers").stdout.matches("\"result\"").count(), 2);
-    assert!(!said("wrong-id").stdout.contains("\"id\":9"));
-    let (stall, cut, endless) = (said("stall"), said("close-early"), said("never-ends"));
+    assert_eq!(
+        said("two-answers", "30")
+            .stdout
+            .matches("\"result\"")
+            .count(),
+        2
+    );
+    assert!(!said("wrong-id", "30").stdout.contains("\"id\":9"));
+    let (stall, cut, endless) = (
+        said("stall", "1"),
+        said("close-early", "30"),
+        said("never-ends", "3"),
+    );
     assert_eq!(
         (stall.code, stall.stdout.as_str()),
         (Some(28), ""),

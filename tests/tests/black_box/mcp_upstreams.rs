@@ -155,12 +155,12 @@ fn a_program_that_will_not_end_does_not_keep_the_enforcer() {
     });
 }
 
-/// A call of a bank that misbehaves; its record says how it ended.
+/// A call of a bank that misbehaves and is given so much time; its record says how it ended.
 #[track_caller]
-fn call_of_liar(mode: &str, result: &Value) -> Got {
+fn call_of_liar(mode: &str, timeout: &str, result: &Value) -> Got {
     let lab = Lab::with_authority();
     let server = Server::start(&lab, "bank", &["--misbehave", mode]);
-    let upstream = mcp::upstream("bank", &server, "timeout = \"1s\"\n");
+    let upstream = mcp::upstream("bank", &server, &format!("timeout = \"{timeout}\"\n"));
     let (enforcer, agent) = serve(&lab, "bank", &upstream, &server.definitions(), "");
     wait::until("the enforcer has seen the tools", || {
         (mcp::listed(&enforcer, &agent, "bank").len() == 6).then_some(())
@@ -199,6 +199,7 @@ fn failed(status: u16, error: &str) -> Value {
 fn an_answer_with_two_readings_is_none() {
     let got = call_of_liar(
         "duplicate-keys",
+        "30s",
         &failed(502, "the server's message is no strict JSON"),
     );
     assert_eq!(got.status, 502, "{got:?}");
@@ -209,6 +210,7 @@ fn an_answer_with_two_readings_is_none() {
 fn an_answer_to_somebody_else_is_none() {
     let got = call_of_liar(
         "wrong-id",
+        "30s",
         &failed(502, "the server answers another request"),
     );
     assert_eq!(got.status, 502, "{got:?}");
@@ -219,6 +221,7 @@ fn an_answer_to_somebody_else_is_none() {
 fn of_two_answers_the_first_counts() {
     let got = call_of_liar(
         "two-answers",
+        "30s",
         &json!({"decision": "allow", "rule": "scope", "status": 200, "ended": "complete"}),
     );
     let result = mcp::answer_in(&got.body, 7)["result"].clone();
@@ -228,7 +231,7 @@ fn of_two_answers_the_first_counts() {
 
 #[test]
 fn an_upstream_that_stalls_is_given_up() {
-    let got = call_of_liar("stall", &failed(504, "no answer in time"));
+    let got = call_of_liar("stall", "1s", &failed(504, "no answer in time"));
     assert_eq!(got.status, 504, "{got:?}");
 }
 
