@@ -5,23 +5,21 @@
 //! goes on in [`authorise_mcp`] once that was read. A [`Permit`] is made in [`grant`] and nowhere else, and
 //! `forward` takes one by value: no byte reaches an upstream without every step having been asked.
 
+mod recheck;
+
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use agentca_identity::scope::Scope;
-use agentca_identity::time::Timestamp;
-use agentca_policy::{
-    Call, CallerRights, NormalPath, Route, Rule, Tier, Tool, Verdict as Judgement, judge,
-};
+use agentca_policy::{Call, CallerRights, Route, Rule, Tier, Tool, Verdict as Judgement, judge};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
+pub(crate) use self::recheck::{Recheck, StillValid};
 use crate::head::Head;
 use crate::live::Live;
 use crate::mcp::{Asks, Doorway, Entrance};
 use crate::peer::Peer;
-use crate::session::Session;
 use crate::status::{Registry, Standing, Verdict};
 use crate::stdio::Stdio;
 use crate::upstream::{Target, UpstreamError};
@@ -234,11 +232,7 @@ impl Permit {
             length: _,
             trace: _,
         } = *self.head;
-        let recheck = Recheck {
-            matched: self.matched,
-            method: method.clone(),
-            path,
-        };
+        let recheck = Recheck::of(self.matched, (method.clone(), path));
         let outgoing = Outgoing {
             method,
             uri,
@@ -254,101 +248,6 @@ pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
-}
-
-/// What has to be asked again of a permit that was given up for its request.
-#[derive(Debug)]
-pub(crate) struct Recheck {
-    matched: Matched,
-    method: Method,
-    path: NormalPath,
-}
-
-impl Recheck {
-    /// Asks again what may have changed since: feed, verdict, expiry, restriction, what was seen of a tool, and the
-    /// catalogue. Right before the first upstream byte. `judged_by` is what the permit was given by.
-    ///
-    /// # Errors
-    /// The denial of the first step that no longer passes.
-    pub(crate) fn still_valid<'a>(
-        &self,
-        session: &'a Rc<Session>,
-        judged_by: &Arc<Live>,
-        known: Standing,
-    ) -> Result<StillValid<'a>, Denial> {
-        let (peer, shared) = (&session.peer, &session.worker.shared);
-        fresh(&shared.registry)?;
-        standing(&shared.registry, peer, known)?;
-        let live = shared.live.load();
-        let now = shared.registry.now();
-        if !Arc::ptr_eq(&live, judged_by) {
-            self.judged_by(&live, peer, now)?;
-        } else {
-            if let Matched::Tool { tool, .. } = &self.matched {
-                callable(&live, tool, now)?;
-            }
-            if peer.restriction().is_some() {
-                weigh(self.matched.call(), peer)?;
-            }
-        }
-        Ok(StillValid { session })
-    }
-
-    /// Asks another catalogue than the one that allowed it.
-    fn judged_by(&self, live: &Live, peer: &Peer, now: Timestamp) -> Result<(), Denial> {
-        let (config, upstream) = (live.config(), &self.matched.call().upstream);
-        let server = config.mcp_catalogue.server(upstream);
-        let call = match &self.matched {
-            Matched::Route(_) => {
-                let route = config.catalogue.find(self.method.as_str(), &self.path);
-                // Another one would lead elsewhere than the permit.
-                let same = route.filter(|route| route.call.name == self.matched.call().name);
-                let route = same.ok_or_else(not_in_catalogue)?;
-                let stands = route.standing(now).map(|_excepted| ());
-                stands.map_err(|refusal| Denial::new(refusal.rule, refusal.detail))?;
-                Some(&route.call)
-            }
-            Matched::Tool { tool, .. } => {
-                let tool = server.and_then(|server| server.tool(&tool.name));
-                if let Some(tool) = tool {
-                    callable(live, tool, now)?;
-                }
-                tool.map(|tool| &tool.call)
-            }
-            Matched::Method(call) => {
-                let mut methods = server.into_iter().flat_map(|server| server.methods());
-                let method = methods.find(|(_, known)| known.name == call.name);
-                method.map(|(_, call)| call)
-            }
-            Matched::Talk(_) => {
-                let server = server.ok_or_else(withdrawn)?;
-                let tools = server.tools().iter().map(|tool| &tool.call);
-                let mut calls = tools.chain(server.methods().map(|(_, call)| call));
-                let open = calls.find(|call| weigh(call, peer).is_ok());
-                return open.map(|_| ()).ok_or_else(nothing_open);
-            }
-        };
-        weigh(call.ok_or_else(withdrawn)?, peer).map(|_scope| ())
-    }
-}
-
-/// Whether a tool may be called as it was seen last, whoever calls.
-fn callable(live: &Live, tool: &Tool, now: Timestamp) -> Result<(), Denial> {
-    let seen = live.seen_tools().digest(&tool.call.upstream, &tool.name);
-    let stands = tool.standing(seen.as_ref(), now).map(|_standing| ());
-    stands.map_err(|refusal| Denial::new(refusal.rule, refusal.detail))
-}
-
-/// That a permit was asked again, and for whom: good for one attempt to send.
-#[derive(Debug)]
-pub(crate) struct StillValid<'a> {
-    session: &'a Rc<Session>,
-}
-
-impl<'a> StillValid<'a> {
-    pub(crate) fn session(&self) -> &'a Rc<Session> {
-        self.session
-    }
 }
 
 fn environment(live: &Live, peer: &Peer) -> Result<(), Denial> {
@@ -396,11 +295,6 @@ fn weigh(call: &Call, peer: &Peer) -> Result<Scope, Denial> {
         Judgement::Allow(proof) => Ok(proof.scope().clone()),
         Judgement::Deny { rule, detail } => Err(Denial::new(rule, detail)),
     }
-}
-
-fn withdrawn() -> Denial {
-    let detail = "what is called is not in the catalogue any more";
-    Denial::new(Rule::NotInCatalogue, detail)
 }
 
 /// Of a server of MCP.
