@@ -165,6 +165,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_readme_says_what_each_means() {
+        let readme = include_str!("../../README.md");
+        for rule in Rule::ALL {
+            let named = format!("`{}`", rule.as_str());
+            let mut rows = readme.lines().filter(|line| line.starts_with("| "));
+            assert!(rows.any(|row| row.contains(&named)), "{named}");
+        }
+    }
+
+    #[test]
     fn names_are_distinct_and_kebab_case() {
         let mut names: Vec<&str> = Rule::ALL.iter().map(|rule| rule.as_str()).collect();
         assert!(

@@ -11,7 +11,7 @@ use super::upstream::TlsOptions;
 pub struct HttpPlace {
     /// Name or address to connect to, IPv6 without brackets.
     pub host: String,
-    /// 80 unless given.
+    /// 80 unless given, 443 over TLS.
     pub port: u16,
     /// `host:port` as it is sent in `Host`.
     pub authority: String,

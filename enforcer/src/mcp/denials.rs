@@ -88,9 +88,9 @@ fn reads_results(rule: Rule) -> bool {
         | Rule::Scope
         | Rule::ToolChanged
         | Rule::ToolUnverified
-        | Rule::Ceiling
-        | Rule::Concurrency => true,
+        | Rule::Ceiling => true,
         Rule::Stale
+        | Rule::Concurrency
         | Rule::Flood
         | Rule::Environment
         | Rule::UnknownSerial

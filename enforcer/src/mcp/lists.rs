@@ -136,8 +136,7 @@ fn surrounds(
         values: LIMITS.values.checked_sub(values)?,
         ..LIMITS
     };
-    json::check(around, limits).ok()?;
-    let around = std::str::from_utf8(around).ok()?;
+    let around = json::check(around, limits).ok()?;
     let members = Members::of(around)?;
     let names = members
         .names()

@@ -5,10 +5,13 @@
 //! the catalogue; then it is judged as every call is ([`crate::road`]) and forwarded as it was read
 //! ([`turn`]). What comes back is read as strictly ([`reply`]), lists are filtered ([`lists`], by what is known
 //! of their [`pages`]), streams are signed message by message ([`events`]), and a denial is told in MCP's own
-//! forms ([`denials`]).
+//! forms ([`denials`]). What may be repeated or is not to go on in a head is settled by [`heads`], what a call's record
+//! says of its arguments by [`arguments`], and who may bring a call's state back by [`request_state`]. Several servers
+//! behind one endpoint are [`shared`]; a server that is a program is reached by [`program`].
 //!
 //! Besides, what servers list is looked at again and again ([`watch`]); what was seen of each tool ([`seen`]), by that
-//! or in an agent's list, decides whether it is still the one that was approved.
+//! or in an agent's list, decides whether it is still the one that was approved; it outlives restarts ([`seen_file`]),
+//! and what is withheld for it is recorded ([`withheld`]).
 
 mod arguments;
 mod asks;

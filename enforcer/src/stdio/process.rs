@@ -1,7 +1,7 @@
 //! One running process: its life, and what is sent to it.
 //!
 //! Four tasks of the control plane's runtime: one writes, one reads answers, one reads what it logs,
-//! and one waits for its end and brings it about.
+//! and one waits for its end and brings it about; besides one for each certificate that reached it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -373,7 +373,8 @@ fn without_news_everything_is_denied_until_they_are_back() {
     let authority = lab.take_authority();
     let stopped = std::time::Instant::now();
     authority.signal("STOP");
-    let answer = wait::until("the feed is stale", || {
+    let soon = Duration::from_secs(15);
+    let answer = wait::within(soon, "the feed is stale", || {
         let answer = kept.get("/v1/accounts/7").expect("the connection stays");
         (answer.status != 200).then_some(answer)
     });
