@@ -10,13 +10,12 @@ use agentca_identity::chain::TrustAnchor;
 use agentca_identity::crypto::{MacKey, PrivateKey};
 use agentca_identity::peer::PeerVerifier;
 use agentca_identity::spiffe::{LogOrigin, SpiffeId};
-use agentca_policy::PinnedDefinition;
 use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 
 use crate::authorities::Authorities;
-use crate::config::{CommandLine, Config, McpOptions, Transport, Upstream};
+use crate::config::{CommandLine, Config, CredentialOptions, McpOptions, Transport, Upstream};
 use crate::mcp::{Approval, Pages, SeenTools, Sessions, SharedSessions};
 use crate::mcp_client::{ClientLimits, HttpEndpoint, McpClient};
 use crate::ops::ProgramCounts;
@@ -141,6 +140,8 @@ impl Live {
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         self.seen = Arc::clone(&before.seen);
+        // No session of a server is named to another.
+        let mut moved = false;
         for upstream in &self.config.upstreams {
             let known = before.config.upstreams.iter();
             let mut known = known.filter(|known| known.name == upstream.name);
@@ -150,12 +151,16 @@ impl Live {
                 // Nothing that was seen of the one before is true of it.
                 seen.forget();
             }
-            // Any other change of the configuration is nobody's word on a tool.
-            seen.judge_anew(|tool| {
-                is_another || self.pinned(name, tool) != before.pinned(name, tool)
+            // Any other change of the configuration is nobody's word on a tool, nor that its table is gone.
+            seen.judge_anew(|tool, then| {
+                let now = self.approval(name, tool);
+                is_another || now.is_some() && now != then
             });
+            moved |= is_another;
         }
-        self.shared = Arc::clone(&before.shared);
+        if !moved {
+            self.shared = Arc::clone(&before.shared);
+        }
         for (name, upstream) in &mut self.mcp {
             let (Some(program), Some(before)) = (&mut upstream.program, before.mcp.get(name))
             else {
@@ -171,13 +176,18 @@ impl Live {
 
     /// Which definition of a tool was approved, and when.
     pub(crate) fn approval(&self, upstream: &str, tool: &str) -> Option<Approval> {
-        let pinned = self.pinned(upstream, tool)?;
-        Some((pinned.digest, pinned.approved_at))
+        let server = self.config.mcp_catalogue.server(upstream)?;
+        Some(server.tool(tool)?.pinned.as_ref()?.approval())
     }
 
-    fn pinned(&self, upstream: &str, tool: &str) -> Option<&PinnedDefinition> {
-        let server = self.config.mcp_catalogue.server(upstream)?;
-        server.tool(tool)?.pinned.as_deref()
+    /// How an upstream is reached, and what it is shown.
+    pub(crate) fn transport(
+        &self,
+        upstream: &str,
+    ) -> Option<(&Transport, Option<&CredentialOptions>)> {
+        let mut known = self.config.upstreams.iter();
+        let upstream = known.find(|known| known.name == upstream)?;
+        Some((&upstream.transport, upstream.credentials.as_ref()))
     }
 
     /// Ends the programs that the configuration `after` this one has no more.

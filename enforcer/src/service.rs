@@ -327,6 +327,7 @@ impl Turn {
         let timer = timers.after(pause);
         let alive = alive.map(|every| (timers.after(every), every));
         let passage = Passage {
+            _asked: self.room.take(),
             expected,
             live: Arc::clone(&self.live),
             session: Rc::clone(&self.session),

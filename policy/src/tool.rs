@@ -133,6 +133,14 @@ pub struct PinnedDefinition {
     pub approved_at: Timestamp,
 }
 
+impl PinnedDefinition {
+    /// Which approval it is: of which digest, and when.
+    #[must_use]
+    pub fn approval(&self) -> ([u8; 32], Timestamp) {
+        (self.digest, self.approved_at)
+    }
+}
+
 /// What an environment wants of a tool, and what of it there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wants {

@@ -93,6 +93,8 @@ pub(crate) struct Passage {
     pub(crate) seen: Arc<Seen>,
     /// The place of the next message.
     pub(crate) seq: u64,
+    /// For the request's body, which a state may still be bound to.
+    pub(crate) _asked: Option<Reserved>,
 }
 
 /// What became of a message.

@@ -168,13 +168,11 @@ impl ToolJudge {
         // What the catalogue does not have is never judged: a server can't make us remember it.
         let known = page.tools().filter(|tool| tool.tool.is_some());
         for tool in known.clone() {
-            let pinned = tool
-                .tool
-                .as_ref()
-                .and_then(|tool| Some(tool.pinned.as_ref()?.digest));
+            let known = tool.tool.as_ref();
+            let approval = known.and_then(|tool| Some(tool.pinned.as_ref()?.approval()));
             let digest = tool.digest.unwrap_or(UNREADABLE);
-            if pinned.is_some_and(|pinned| pinned != digest) {
-                self.seen.distrust(&tool.name, digest);
+            if approval.is_some_and(|(pinned, _)| pinned != digest) {
+                self.seen.distrust(&tool.name, digest, approval);
             }
         }
         let digests = known.filter_map(|tool| Some((&*tool.name, tool.digest?)));

@@ -247,7 +247,7 @@ impl ListedTool {
             return false;
         };
         // What agents were shown otherwise is what calls of it are judged by.
-        let is_one = odd.is_empty() || odd.get(&*self.name).is_none_or(|shown| shown == digest);
+        let is_one = odd.is_empty() || odd.get(&*self.name).is_none_or(|odd| odd.digest == *digest);
         is_one && rights.cover(&tool.call) && tool.standing(Some(digest), now).is_ok()
     }
 }

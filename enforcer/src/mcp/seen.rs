@@ -10,14 +10,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::seen_file::Approval;
+
 /// What was seen, by server.
 #[derive(Debug, Default)]
 pub(crate) struct SeenTools {
     servers: Mutex<HashMap<Box<str>, Arc<Seen>>>,
 }
 
-/// Digests of what agents were shown as it was not pinned, by tool.
-pub(crate) type Odd = Arc<HashMap<Box<str>, [u8; 32]>>;
+/// What agents were shown as it was not pinned, by tool.
+pub(crate) type Odd = Arc<HashMap<Box<str>, OddTool>>;
+
+/// A tool that agents were shown as it was not pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OddTool {
+    /// Of what they were shown.
+    pub(crate) digest: [u8; 32],
+    /// What was pinned then: another approval is a person's word on the tool.
+    pub(crate) approval: Option<Approval>,
+}
 
 /// What stands for the digest of a definition that cannot be read: no text has it.
 pub(crate) const UNREADABLE: [u8; 32] = [0; 32];
@@ -33,7 +44,7 @@ pub(crate) struct Seen {
     listed: ArcSwap<Vec<Listed>>,
     /// Tools that somebody was shown as they were not pinned: they stay so whatever the watcher is shown, until a
     /// person decides again.
-    odd: ArcSwap<HashMap<Box<str>, [u8; 32]>>,
+    odd: ArcSwap<HashMap<Box<str>, OddTool>>,
     /// Grows with every change.
     changes: AtomicU64,
     /// Somebody has reason to think that they changed.
@@ -51,12 +62,14 @@ pub(crate) struct Listed {
 }
 
 impl Seen {
-    /// The digest of a tool's definition, if it was seen.
+    /// The digest of a tool's definition, if it was seen: what its server shows some otherwise than others is
+    /// [`UNKNOWN`], whatever of it is pinned.
     pub(crate) fn digest(&self, tool: &str) -> Option<[u8; 32]> {
-        if let Some(odd) = self.odd.load().get(tool) {
-            return Some(*odd);
+        let known = self.tools.load().get(tool).copied();
+        match self.odd.load().get(tool) {
+            Some(odd) if known != Some(odd.digest) => Some(UNKNOWN),
+            _ => known,
         }
-        self.tools.load().get(tool).copied()
     }
 
     /// Whether the server shows a tool of that name, also one whose definition cannot be read.
@@ -65,13 +78,15 @@ impl Seen {
     }
 
     /// Somebody was shown a tool as it was not pinned. Until the catalogue is another it is not trusted again.
-    pub(crate) fn distrust(&self, tool: &str, digest: [u8; 32]) {
-        if self.odd.load().get(tool) == Some(&digest) {
+    /// `approval` is the one that stood then.
+    pub(crate) fn distrust(&self, tool: &str, digest: [u8; 32], approval: Option<Approval>) {
+        let shown = OddTool { digest, approval };
+        if self.odd.load().get(tool) == Some(&shown) {
             return;
         }
         self.odd.rcu(|odd| {
             let mut odd = HashMap::clone(odd);
-            odd.insert(tool.into(), digest);
+            odd.insert(tool.into(), shown);
             odd
         });
         self.changes.fetch_add(1, Ordering::AcqRel);
@@ -83,11 +98,12 @@ impl Seen {
         self.odd.load_full()
     }
 
-    /// The catalogue is another: what somebody decided anew is judged anew.
-    pub(crate) fn judge_anew(&self, is_decided: impl Fn(&str) -> bool) {
+    /// The catalogue is another: what somebody decided anew, since the approval that stood when it was distrusted,
+    /// is judged anew.
+    pub(crate) fn judge_anew(&self, is_decided: impl Fn(&str, Option<Approval>) -> bool) {
         self.odd.rcu(|odd| {
             let mut odd = HashMap::clone(odd);
-            odd.retain(|tool, _| !is_decided(tool));
+            odd.retain(|tool, shown| !is_decided(tool, shown.approval));
             odd
         });
         self.look();
@@ -95,7 +111,8 @@ impl Seen {
 
     /// The watcher was shown a tool as agents were: its server has one face, and it is judged as it is listed.
     pub(crate) fn agree(&self, tool: &str, digest: [u8; 32]) {
-        if self.odd.load().get(tool) == Some(&digest) {
+        let is_one = |odd: &OddTool| odd.digest == digest;
+        if self.odd.load().get(tool).is_some_and(is_one) {
             self.odd.rcu(|odd| {
                 let mut odd = HashMap::clone(odd);
                 odd.remove(tool);
@@ -208,15 +225,25 @@ mod tests {
         assert_eq!(tools.digest("payments", "refund"), None);
         assert!(seen.shows("list") && !seen.shows("refund"));
         // What an agent was shown counts, whatever the watcher is shown.
-        seen.distrust("list", [9; 32]);
-        assert_eq!(seen.digest("list"), Some([9; 32]));
-        seen.distrust("pay", [8; 32]);
+        seen.distrust("list", [9; 32], None);
+        assert_eq!(seen.digest("list"), Some(UNKNOWN));
+        seen.distrust("pay", [8; 32], None);
         seen.agree("pay", [8; 32]);
         assert_eq!(seen.digest("pay"), None);
         seen.agree("list", [2; 32]);
-        seen.judge_anew(|tool| tool == "refund");
-        assert_eq!(seen.digest("list"), Some([9; 32]));
-        seen.judge_anew(|tool| tool == "list");
+        seen.judge_anew(|tool, _| tool == "refund");
+        assert_eq!(seen.digest("list"), Some(UNKNOWN));
+        seen.judge_anew(|tool, _| tool == "list");
         assert_eq!(seen.digest("list"), Some([2; 32]));
+        // Two faces are none, whichever of them is approved.
+        seen.distrust("list", [2; 32], None);
+        assert_eq!(seen.digest("list"), Some([2; 32]));
+        let other = Listed {
+            name: "list".into(),
+            digest: Some([3; 32]),
+            definition: "{}".into(),
+        };
+        seen.replace(vec![other]);
+        assert_eq!(seen.digest("list"), Some(UNKNOWN));
     }
 }

@@ -45,6 +45,11 @@ impl Shown {
         }
     }
 
+    /// What was approved when they were.
+    pub(super) fn approval(&self) -> Option<Approval> {
+        self.approval
+    }
+
     /// Whether the tool is withheld for it: nobody decided about it since. `pinned` is what is pinned now.
     pub(crate) fn counts(&self, pinned: Option<Approval>) -> bool {
         self.approval == pinned && pinned.is_some_and(|(digest, _)| digest != self.digest)

@@ -149,7 +149,7 @@ impl Watcher {
                      person decides, see `agentca-enforcer catalogue diff`"
                 );
                 let seen = live.seen_tools().of(upstream);
-                seen.distrust(&shown.tool, shown.digest);
+                seen.distrust(&shown.tool, shown.digest, shown.approval());
             }
         }
         Known {
@@ -170,12 +170,13 @@ impl Watcher {
         let seen = live.seen_tools().of(upstream);
         let server = live.config().mcp_catalogue.server(upstream);
         for tool in server.into_iter().flat_map(|server| server.tools()) {
-            seen.distrust(&tool.name, UNKNOWN);
+            let approval = tool.pinned.as_ref().map(|pinned| pinned.approval());
+            seen.distrust(&tool.name, UNKNOWN, approval);
         }
     }
 
     async fn look(&self, upstream: &str, known: &mut Known) {
-        let live = self.live.load_full();
+        let mut live = self.live.load_full();
         let within = live
             .mcp_upstream(upstream)
             .map(|(_, options)| options.watch);
@@ -200,6 +201,13 @@ impl Watcher {
                 list(client).await
             }
         };
+        // A list takes its time: it is judged by what is in force when it is there.
+        let before = std::mem::replace(&mut live, self.live.load_full());
+        if live.transport(upstream) != before.transport(upstream) {
+            // Of another server than the one that is there by now.
+            live.seen_tools().of(upstream).look();
+            return;
+        }
         match listed {
             Ok(tools) => {
                 known.failing = None;
@@ -242,20 +250,18 @@ impl Watcher {
     async fn saw(&self, live: &Live, upstream: &str, tools: Vec<ListedTool>, known: &mut Known) {
         let name: Arc<str> = upstream.into();
         let seen = live.seen_tools().of(upstream);
-        let mut listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
+        let listed: Vec<Listed> = tools.iter().map(Listed::read).collect();
         for tool in &listed {
             seen.agree(&tool.name, tool.digest.unwrap_or(UNREADABLE));
         }
         // What agents were shown otherwise counts, whatever we are shown.
         let odd = seen.odd();
-        for tool in &mut listed {
-            tool.digest = odd.get(&tool.name).copied().or(tool.digest);
-        }
         let server = live.config().mcp_catalogue.server(upstream).cloned();
-        let withheld = withheld(&listed, server.as_deref());
+        let withheld = withheld(&listed, &odd, server.as_deref());
         // Denied from here on, recorded then.
         self.board.listed(&name);
-        self.board.tools(&name, counts(&listed, server.as_deref()));
+        self.board
+            .tools(&name, counts(&listed, &odd, server.as_deref()));
         seen.replace(listed);
         let mut last = None;
         for (name, change) in &withheld {

@@ -47,7 +47,7 @@ impl Recheck {
         let live = shared.live.load();
         let now = shared.registry.now();
         if !Arc::ptr_eq(&live, judged_by) {
-            self.judged_by(&live, peer, now)?;
+            self.judged_by((&live, judged_by), peer, now)?;
         } else {
             if let Matched::Tool { tool, .. } = &self.matched {
                 callable(&live, tool, now)?;
@@ -60,8 +60,17 @@ impl Recheck {
     }
 
     /// Asks another catalogue than the one that allowed it.
-    fn judged_by(&self, live: &Live, peer: &Peer, now: Timestamp) -> Result<(), Denial> {
+    fn judged_by(
+        &self,
+        (live, before): (&Live, &Live),
+        peer: &Peer,
+        now: Timestamp,
+    ) -> Result<(), Denial> {
         let (config, upstream) = (live.config(), &self.matched.call().upstream);
+        if live.transport(upstream) != before.transport(upstream) {
+            let detail = "its upstream was moved while it waited: call again";
+            return Err(Denial::new(Rule::NotInCatalogue, detail));
+        }
         let server = config.mcp_catalogue.server(upstream);
         let call = match &self.matched {
             Matched::Route(_) => {

@@ -251,7 +251,7 @@ impl Seen {
     /// The digest that calls of a tool are judged by, and what agents were shown of it otherwise.
     pub(super) fn judged(&self, tool: &Tool) -> (Option<[u8; 32]>, Option<&Shown>) {
         let pinned = tool.pinned.as_ref();
-        let pinned = pinned.map(|pinned| (pinned.digest, pinned.approved_at));
+        let pinned = pinned.map(|pinned| pinned.approval());
         let mut otherwise = self.otherwise(|_| pinned);
         let shown = otherwise.find(|shown| *shown.tool == *tool.name);
         let digest = shown.map(|shown| shown.digest);

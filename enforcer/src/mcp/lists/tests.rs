@@ -291,15 +291,15 @@ fn what_agents_were_shown_otherwise_is_not_listed() {
         ["a", "b"].map(|name| answer.contains(&format!(r#""name":"{name}""#)))
     };
     assert_eq!(shown(), [true, true]);
-    asked.seen.distrust("b", [9; 32]);
+    asked.seen.distrust("b", [9; 32], None);
     assert_eq!(shown(), [true, false]);
     // What was shown is what counts, be it by now what was approved.
     let pinned = server.tool("b").unwrap().pinned.as_ref().unwrap().digest;
-    asked.seen.distrust("b", pinned);
+    asked.seen.distrust("b", pinned, None);
     assert_eq!(shown(), [true, true]);
-    asked.seen.distrust("a", [9; 32]);
+    asked.seen.distrust("a", [9; 32], None);
     assert_eq!(shown(), [false, true]);
-    asked.seen.judge_anew(|tool| tool == "a");
+    asked.seen.judge_anew(|tool, _| tool == "a");
     assert_eq!(shown(), [true, true]);
 }
 
