@@ -122,14 +122,18 @@ impl Tool {
         let rejected = seen.is_some_and(|seen| self.wants.rejected.contains(seen));
         let what = match (pinned, seen) {
             (_, Some(_)) if rejected => "is withheld: a person rejected it as it is now",
-            (None, _) => "is new and nobody approved it",
-            (Some(_), None) => "was not seen at its upstream yet",
-            (Some(_), Some(_)) => "changed since it was approved",
+            (None, _) => {
+                "is new and nobody approved it: a person has to see to it, with `agentca-enforcer catalogue diff`"
+            }
+            (Some(_), None) => {
+                "is not known to be as it was approved: its server's tools could not be listed yet, or it is not \
+                 among them"
+            }
+            (Some(_), Some(_)) => {
+                "changed since it was approved: a person has to see to it, with `agentca-enforcer catalogue diff`"
+            }
         };
-        let detail = format!(
-            "the tool `{}` {what}: a person has to see to it, with `agentca-enforcer catalogue diff`",
-            self.name
-        );
+        let detail = format!("the tool `{}` {what}", self.name);
         Err(Refusal {
             rule: Rule::ToolChanged,
             detail,

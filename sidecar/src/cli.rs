@@ -24,8 +24,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody to tell is no reason to end otherwise.
-            let _unheard = writeln!(std::io::stderr(), "{NAME}: {failure}");
+            if !failure.is_silent() {
+                // Nobody to tell is no reason to end otherwise.
+                let _unheard = writeln!(std::io::stderr(), "{NAME}: {failure}");
+            }
             failure.exit_code()
         }
     }
@@ -96,9 +98,19 @@ enum LogFormat {
 fn start_logging(format: LogFormat) -> Result<(), Failure> {
     let set = std::env::var(LOG).ok();
     let text = set.as_deref().filter(|text| !text.is_empty());
-    let filter = EnvFilter::try_new(text.unwrap_or("info")).map_err(|error| {
+    let text = text.unwrap_or("info");
+    // The library takes a word that is no level for a module of that name, and logs nothing.
+    let bare =
+        |word: &&str| !word.contains(['=', '[']) && !LEVELS.contains(&word.to_lowercase().as_str());
+    if let Some(word) = text.split(',').map(str::trim).find(bare) {
+        let levels = LEVELS.join(", ");
+        return Err(Failure::usage(format!(
+            "{LOG}=`{text}`: `{word}` is no level: write one of {levels}, or agentca_sidecar=debug"
+        )));
+    }
+    let filter = EnvFilter::try_new(text).map_err(|error| {
         Failure::usage(format!(
-            "{LOG}: {error}; write it like info, or agentca_sidecar=debug"
+            "{LOG}=`{text}`: {error}; write it like info, or agentca_sidecar=debug"
         ))
     })?;
     let lines = tracing_subscriber::fmt()
@@ -113,6 +125,8 @@ fn start_logging(format: LogFormat) -> Result<(), Failure> {
 
 /// The environment variable that says what is logged, the same for every program of ours.
 const LOG: &str = "AGENTCA_LOG";
+/// What is logged is this and everything before it.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const NAME: &str = "agentca-sidecar";
 
 const EXAMPLES: &str = "\

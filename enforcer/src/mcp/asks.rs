@@ -120,11 +120,11 @@ fn undeclared(live: &Live, server: &McpServer, name: &str) -> Denial {
         .is_some_and(|seen| server.rejects(name, &seen));
     let what = match is_rejected {
         true => "is withheld: a person rejected it as it is now",
-        false => "is new and nobody approved it",
+        false => {
+            "is new and nobody approved it: a person has to see to it, with `agentca-enforcer catalogue diff`"
+        }
     };
-    let detail = format!(
-        "the tool `{name}` {what}: a person has to see to it, with `agentca-enforcer catalogue diff`"
-    );
+    let detail = format!("the tool `{name}` {what}");
     Denial::new(Rule::ToolChanged, detail)
 }
 

@@ -18,6 +18,9 @@ pub(crate) enum Failure {
     /// Nobody answered.
     #[error("{0}")]
     Unreachable(String),
+    /// Whoever read the output has gone: no failure of ours.
+    #[error("nobody reads the output any more")]
+    ReaderGone,
 }
 
 impl Failure {
@@ -34,7 +37,13 @@ impl Failure {
             Self::Refused(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
+            Self::ReaderGone => 0,
         })
+    }
+
+    /// Whether there is nothing to say.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self, Self::ReaderGone)
     }
 }
 
@@ -58,6 +67,10 @@ impl From<AskError> for Failure {
 /// Errors of standard output.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::refused(format!("could not write the output: {error}"))
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::ReaderGone
+        } else {
+            Self::refused(format!("could not write the output: {error}"))
+        }
     }
 }
