@@ -44,8 +44,9 @@ pub struct Stdio {
     limits: StdioLimits,
     handle: Handle,
     pool: Mutex<Pool>,
-    /// Who starts one holds it, so that a key never gets two.
-    starting: tokio::sync::Mutex<()>,
+    /// A start holds it to its end, whether or not anybody waits for it: a key never gets two, and none passes
+    /// a limit that another is about to reach.
+    starting: Arc<tokio::sync::Mutex<()>>,
     /// How many there are, those that are ending among them.
     alive: watch::Sender<usize>,
     counts: Counts,
@@ -175,7 +176,7 @@ impl Stdio {
             limits,
             handle,
             pool: Mutex::default(),
-            starting: tokio::sync::Mutex::default(),
+            starting: Arc::default(),
             alive: watch::Sender::new(0),
             counts: Counts::default(),
             me: Weak::clone(me),
@@ -207,7 +208,7 @@ impl Stdio {
         if let Some(process) = self.running(&key) {
             return Ok(process);
         }
-        let _starting = self.starting.lock().await;
+        let starting = Arc::clone(&self.starting).lock_owned().await;
         if let Some(process) = self.running(&key) {
             return Ok(process);
         }
@@ -218,6 +219,7 @@ impl Stdio {
         let started = self
             .handle
             .spawn(async move {
+                let _starting = starting;
                 let secrets = me.secrets().await?;
                 let process = me.start(key, &secrets)?;
                 if let Some(watch) = watch {

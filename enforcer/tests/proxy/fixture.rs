@@ -159,6 +159,11 @@ impl Fixture {
         Box::new(move || live.load().program_counts())
     }
 
+    /// As at the enforcer's end.
+    pub(crate) async fn end_programs(&self) {
+        self.live.load_full().leave(None).await;
+    }
+
     pub(crate) async fn http1(&self, agent: &Credential) -> Http1 {
         let stream = connect(self.server.address(), &self.pki, Some(agent), b"http/1.1").await;
         Http1::new(stream.unwrap())

@@ -74,6 +74,15 @@ impl Program {
         std::fs::remove_file(self.path(what)).unwrap();
     }
 
+    /// What makes it start only once `early` is gone. Each time that it is about to, a line of `starting` says so.
+    fn starts_late(&self) -> String {
+        let home = self.0.path().display();
+        let wait = format!(
+            "echo >> {home}/starting; while [ -e {home}/early ]; do sleep 0.01; done; echo key"
+        );
+        format!("env_from = {{ KEY = {{ command = [\"sh\", \"-c\", \"{wait}\"] }} }}")
+    }
+
     fn told(&self) -> String {
         std::fs::read_to_string(self.path("told")).unwrap_or_default()
     }
@@ -302,10 +311,7 @@ async fn what_waits_behind_a_slow_call_is_not_written_once_its_agent_was_restric
 #[tokio::test]
 async fn a_program_whose_call_was_given_up_while_it_started_ends_with_its_agent() {
     let program = Program::new();
-    let home = program.0.path().display();
-    let wait =
-        format!("touch {home}/starting; while [ -e {home}/early ]; do sleep 0.01; done; echo key");
-    let more = format!("env_from = {{ KEY = {{ command = [\"sh\", \"-c\", \"{wait}\"] }} }}");
+    let more = program.starts_late();
     let mut fixture = Fixture::with(&program.configuration(&more)).await;
     // Revoked once it runs, and while it still starts.
     for runs in [true, false] {
@@ -336,6 +342,49 @@ async fn a_program_whose_call_was_given_up_while_it_started_ends_with_its_agent(
         until("it is gone", || programs()[0].alive == 0).await;
     }
     assert_eq!(program.told(), "");
+}
+
+#[tokio::test]
+async fn calls_given_up_while_a_program_starts_start_no_other() {
+    let program = Program::new();
+    program.holds("early");
+    let more = format!("{}\nmax_processes = 1", program.starts_late());
+    let mut fixture = Fixture::with(&program.configuration(&more)).await;
+    let agent = fixture.agent(&Wish::default());
+    let other = fixture.agent(&Wish {
+        name: "other",
+        ..Wish::default()
+    });
+    for (one, uri) in [
+        (&agent, "file:///a"),
+        (&agent, "file:///b"),
+        (&other, "file:///c"),
+    ] {
+        let before = fixture.log.durable();
+        let mut client = fixture.http1(one).await;
+        client.send(&reading(uri)).await;
+        until("it starts", || program.path("starting").exists()).await;
+        nothing_comes(&mut client).await;
+        drop(client);
+        let gone = |record: &Value| record["result"]["ended"] == "client-gone";
+        fixture.find(before, gone).await;
+    }
+    let starts = || std::fs::read_to_string(program.path("starting")).unwrap();
+    assert_eq!(starts(), "\n", "the first start is not over");
+    program.lets_go("early");
+    let mut client = fixture.http1(&agent).await;
+    let began = pid(&read(&mut client, "file:///d").await);
+    assert_eq!(
+        starts(),
+        "\n",
+        "it was started for the call that was given up"
+    );
+    assert_eq!(fixture.programs()()[0].events[0], ("started", 1));
+    assert!(!program.told().contains("file:///a"));
+    // Nothing of it is left that nobody knows of.
+    let ended = tokio::time::timeout(SOON, fixture.end_programs()).await;
+    ended.expect("all programs end");
+    assert!(!is_alive(&began));
 }
 
 #[tokio::test]
