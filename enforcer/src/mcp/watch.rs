@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::seen::{Listed, UNKNOWN, UNREADABLE};
 use super::seen_file::{SeenFile, put, touch};
-use super::withheld::{Change, counts, shown, withheld};
+use super::withheld::{Budget, Change, Share, counts, shown, withheld};
 use crate::live::Live;
 use crate::mcp_client::{ClientError, ListedTool, McpClient};
 use crate::ops::{Board, ToolCounts};
@@ -46,8 +46,8 @@ pub(crate) struct Known {
     program: Option<(Arc<Stdio>, McpClient)>,
     /// Tools that were recorded as withheld: how they were, and why.
     withheld: HashMap<String, (Option<[u8; 32]>, &'static str)>,
-    /// How many records that were.
-    recorded: u64,
+    /// How many more are recorded.
+    budget: Budget,
     /// What was written.
     written: Option<SeenFile>,
     /// When its tools were listed last.
@@ -268,20 +268,29 @@ impl Watcher {
             if known.withheld.get(name) == Some(&(change.digest, change.reason)) {
                 continue;
             }
+            match known.budget.take(name, change) {
+                Share::Left => {}
+                Share::UsedUp => {
+                    tracing::error!(
+                        upstream,
+                        tool = name,
+                        is_pinned = change.pinned.is_some(),
+                        "more tools are withheld than are recorded: this one, and what more there is of its kind, \
+                         is denied without a record"
+                    );
+                    continue;
+                }
+                Share::Nothing => continue,
+            }
             tracing::warn!(
                 upstream,
                 tool = name,
                 reason = change.reason,
                 "a tool is withheld: see `agentca-enforcer catalogue diff`"
             );
-            // A server that makes up names without end fills no log.
-            known.recorded += 1;
-            match known.recorded {
-                ..=RECORDED => match self.record(upstream, name, change) {
-                    Ok(staged) => last = Some(staged.index),
-                    Err(error) => tracing::error!(%error, "a withheld tool was not recorded"),
-                },
-                _ => break,
+            match self.record(upstream, name, change) {
+                Ok(staged) => last = Some(staged.index),
+                Err(error) => tracing::error!(%error, "a withheld tool was not recorded"),
             }
         }
         // All of them at once: the next look waits for one sync, not for one each.
@@ -368,7 +377,5 @@ const CONFIGURATION: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The least time between two looks.
 const SOON: Duration = Duration::from_secs(1);
-/// Withheld tools of one server that are recorded, by one process.
-const RECORDED: u64 = 1_000;
 /// Characters of a name that are recorded.
 const NAME: usize = 128;

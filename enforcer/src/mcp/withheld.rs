@@ -1,5 +1,8 @@
 //! What of a server's list is not as people want it.
 
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
 use agentca_identity::time::Timestamp;
 use agentca_policy::McpServer;
 
@@ -25,6 +28,48 @@ pub(super) struct Change {
     pub(super) digest: Option<[u8; 32]>,
     pub(super) pinned: Option<[u8; 32]>,
     pub(super) reason: &'static str,
+}
+
+/// What a server's tools may still take of the log: one that makes up names, or changes without end, fills none.
+/// The names that people pinned are counted each by itself, so that nothing else keeps a change of theirs out.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    /// Records of all tools that are not pinned.
+    others: u32,
+    /// Records of each pinned tool, since it was pinned so.
+    pinned: HashMap<String, ([u8; 32], u32)>,
+}
+
+/// Whether a change is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// It is.
+    Left,
+    /// It is the first that is not.
+    UsedUp,
+    /// It is not, and that was said.
+    Nothing,
+}
+
+impl Budget {
+    pub(super) fn take(&mut self, tool: &str, change: &Change) -> Share {
+        let (taken, most) = match change.pinned {
+            None => (&mut self.others, OTHERS),
+            Some(pin) => {
+                let known = self.pinned.entry(tool.to_owned()).or_insert((pin, 0));
+                if known.0 != pin {
+                    *known = (pin, 0);
+                }
+                (&mut known.1, OF_PINNED)
+            }
+        };
+        *taken = taken.saturating_add(1);
+        match (*taken - 1).cmp(&most) {
+            Ordering::Less => Share::Left,
+            Ordering::Equal => Share::UsedUp,
+            Ordering::Greater => Share::Nothing,
+        }
+    }
 }
 
 /// The tools of a list that are not what was pinned, or were `odd` to agents.
@@ -82,4 +127,42 @@ pub(super) fn counts(listed: &[Listed], odd: &Odd, server: Option<&McpServer>) -
         *counted += 1;
     }
     counts
+}
+
+/// Records of one server's tools that are not pinned, by one process.
+const OTHERS: u32 = 1_000;
+/// Records of one pinned tool, until it is pinned otherwise.
+const OF_PINNED: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(pinned: Option<[u8; 32]>) -> Change {
+        Change {
+            digest: Some([9; 32]),
+            pinned,
+            reason: "changed",
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_server_makes_up_takes_from_what_is_pinned() {
+        let mut budget = Budget::default();
+        for number in 0..OTHERS {
+            let taken = budget.take(&format!("made-up-{number}"), &change(None));
+            assert_eq!(taken, Share::Left);
+        }
+        assert_eq!(budget.take("another", &change(None)), Share::UsedUp);
+        assert_eq!(budget.take("another", &change(None)), Share::Nothing);
+        for pin in [[1; 32], [2; 32]] {
+            for tool in ["pay", "look"] {
+                for _ in 0..OF_PINNED {
+                    assert_eq!(budget.take(tool, &change(Some(pin))), Share::Left);
+                }
+                assert_eq!(budget.take(tool, &change(Some(pin))), Share::UsedUp);
+                assert_eq!(budget.take(tool, &change(Some(pin))), Share::Nothing);
+            }
+        }
+    }
 }
