@@ -14,6 +14,8 @@ pub(crate) struct Disk {
     files: FileStore,
     mode: Mutex<Mode>,
     changed: Condvar,
+    /// What was written since no sync returns.
+    held: Mutex<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,12 +34,20 @@ impl Disk {
             files,
             mode,
             changed,
+            held: Mutex::default(),
         }
     }
 
     pub(crate) fn set(&self, mode: Mode) {
+        self.held.lock().unwrap().clear();
         *self.mode.lock().unwrap() = mode;
         self.changed.notify_all();
+    }
+
+    /// Whether this was written and waits for its sync.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        let held = self.held.lock().unwrap();
+        held.windows(text.len()).any(|some| some == text.as_bytes())
     }
 }
 
@@ -59,13 +69,17 @@ impl Store for Disk {
     }
 
     fn write_at(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        if *self.mode.lock().unwrap() == Mode::Full {
+        let mode = *self.mode.lock().unwrap();
+        if mode == Mode::Full {
             let source = io::ErrorKind::StorageFull.into();
             return Err(StoreError {
                 action: "write",
                 file: file.to_string(),
                 source,
             });
+        }
+        if mode == Mode::Held {
+            self.held.lock().unwrap().extend(bytes);
         }
         self.files.write_at(file, offset, bytes)
     }

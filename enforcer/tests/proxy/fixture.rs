@@ -159,6 +159,14 @@ impl Fixture {
         Box::new(move || live.load().program_counts())
     }
 
+    /// Another configuration comes in force, with this appended.
+    pub(crate) fn reload(&self, extra: &str) {
+        let config = configuration(&self.upstream, extra);
+        let config = Arc::new(Config::parse(&config, self.directory.path()).unwrap());
+        let live = Live::new(config, &self.identity, &self.registry).unwrap();
+        self.live.store(Arc::new(live.after(&self.live.load())));
+    }
+
     /// As at the enforcer's end.
     pub(crate) async fn end_programs(&self) {
         self.live.load_full().leave(None).await;

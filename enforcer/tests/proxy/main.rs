@@ -28,6 +28,8 @@ mod programs;
 #[cfg(test)]
 mod raw;
 #[cfg(test)]
+mod reloads;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod tls_upstream;

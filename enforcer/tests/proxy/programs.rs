@@ -89,7 +89,7 @@ impl Program {
 }
 
 /// An MCP server of which everything is a write.
-fn server(place: &str) -> String {
+pub(crate) fn server(place: &str) -> String {
     format!(
         r#"
 [[upstream]]
@@ -117,7 +117,7 @@ fn post(method: &str, named: &str, body: &str) -> String {
     )
 }
 
-fn reading(uri: &str) -> String {
+pub(crate) fn reading(uri: &str) -> String {
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{{"_meta":{META},"uri":"{uri}"}}}}"#
     );
@@ -146,7 +146,7 @@ fn pid(answer: &Answer) -> String {
 }
 
 /// Until it is so.
-async fn until(what: &str, so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, so: impl Fn() -> bool) {
     let looked = async {
         while !so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

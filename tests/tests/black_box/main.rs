@@ -21,6 +21,7 @@ mod mcp_streams;
 mod mcp_strictness;
 mod mcp_upstreams;
 mod operators;
+mod rechecks;
 mod renewals;
 mod requests;
 mod rewrites;
