@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use agentca_tests::program::{Said, ours};
+
 const UNITS: [(&str, Manager, f64); 3] = [
     ("agentca", Manager::System, 1.5),
     ("agentca-enforcer", Manager::System, 1.5),
@@ -169,6 +171,36 @@ fn each_container_file_builds_what_is_there_as_the_readme_says() {
     }
     let ignored = read(".containerignore");
     assert!(ignored.lines().any(|line| line == "target"), "{ignored}");
+}
+
+#[test]
+fn each_program_is_started_as_it_can_be_with_its_log_for_machines() {
+    for (name, ..) in UNITS {
+        let unit = unit(name);
+        let text = read(&format!("deploy/containers/Containerfile.{name}"));
+        let cmd = text.lines().find_map(|line| line.strip_prefix("CMD "));
+        let cmd: Vec<String> = serde_json::from_str(cmd.expect("a CMD line")).expect("JSON");
+        // What the bridge is to connect to is said where it is run.
+        let described = text.split_once("agentca-sidecar connect ");
+        let in_container = match described {
+            Some((_, rest)) => {
+                let (words, _) = rest.split_once("\nFROM").expect("a FROM line");
+                format!("connect {}", words.replace(['#', '\\'], " "))
+            }
+            None => cmd.join(" "),
+        };
+        let start = format!("ExecStart=/usr/local/bin/{name} ");
+        let by_unit = unit.lines().find_map(|line| line.strip_prefix(&start));
+        let by_unit = by_unit.expect("an ExecStart= line");
+        for line in [by_unit, &in_container] {
+            assert!(line.contains(" --log-format json"), "{name}: {line}");
+            let line = line.replace("${ENFORCER}", "https://localhost:8443/mcp");
+            let mut command = Command::new(ours(name));
+            // Whatever it does not take it refuses before it helps.
+            command.args(line.split_whitespace()).arg("--help");
+            Said::from(command).must_succeed();
+        }
+    }
 }
 
 const KNOWN: [&str; 11] = [
