@@ -24,8 +24,8 @@ pub use self::clients::{
 };
 use self::clients::{everything_script, node_program};
 pub use self::messages::{
-    MEDIA, META, Session, answer_in, call, headers, initialize, listed, listed_at, post, post_at,
-    request, text, tool_call,
+    MEDIA, META, Session, answer_in, call, headers, initialize, listed, listed_at, open_stream,
+    post, post_at, read_until, request, text, tool_call,
 };
 pub use self::scripted::{Scene, Scripted, definition};
 

@@ -166,6 +166,17 @@ impl Tls {
         assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "nothing came");
     }
 
+    /// Reads a stream until it is over, however it ends.
+    #[track_caller]
+    pub fn must_be_over(&mut self) {
+        let error = wait::until("the stream is over", || match self.chunk() {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(None),
+            Err(error) => Some(Some(error.kind())),
+        });
+        assert_ne!(error, Some(std::io::ErrorKind::WouldBlock), "it goes on");
+    }
+
     /// Whether the server ends the connection without another byte of HTTP.
     pub fn is_closed_without_a_word(&mut self) -> bool {
         self.read.is_empty()

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{SESSIONS, STATELESS};
 use crate::curl::{Got, curl};
 use crate::lab::Enforcer;
+use crate::tls::Tls;
 
 /// The headers of every message over HTTP.
 pub const MEDIA: [&str; 2] = [
@@ -75,6 +76,38 @@ pub fn post_at(
     curl(enforcer, agent, &options, &[path]).remove(0)
 }
 
+/// POSTs a request on a connection of its own and reads the head of the answer, which must be a stream.
+pub fn open_stream(
+    (enforcer, agent): (&Enforcer, &Path),
+    path: &str,
+    headers: &[String],
+    body: &str,
+) -> Tls {
+    let mut tls = enforcer.connect(agent).expect("a connection");
+    let (headers, length) = (headers.join("\r\n"), body.len());
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    tls.send(request).expect("a connection");
+    let head = tls.head().expect("an answer");
+    assert_eq!(head.status, 200, "{head:?}");
+    let header = |name: &str| head.header(name).unwrap_or_default();
+    assert_eq!(header("content-type"), "text/event-stream", "{head:?}");
+    assert!(header("agent-audit").contains("phase=open"), "{head:?}");
+    tls
+}
+
+/// Reads a stream until the text has come.
+pub fn read_until(tls: &mut Tls, text: &str) -> String {
+    let mut read = String::new();
+    while !read.contains(text) {
+        let chunk = tls.chunk().expect("a stream that goes on");
+        let chunk = chunk.unwrap_or_else(|| panic!("no {text} in {read}"));
+        read += &String::from_utf8(chunk).expect("text");
+    }
+    read
+}
+
 /// Calls a tool in the revision without sessions; the answer's `result`, or null.
 pub fn call(
     enforcer: &Enforcer,
@@ -121,7 +154,7 @@ pub fn text(result: &Value) -> String {
 pub struct Session<'a> {
     enforcer: &'a Enforcer,
     agent: &'a Path,
-    upstream: &'a str,
+    path: String,
     revision: &'a str,
     /// Its id, when the server gave one.
     pub id: Option<String>,
@@ -129,7 +162,7 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Shakes hands.
-    pub fn open(enforcer: &'a Enforcer, agent: &'a Path, upstream: &'a str) -> Self {
+    pub fn open(enforcer: &'a Enforcer, agent: &'a Path, upstream: &str) -> Self {
         Self::open_in(enforcer, agent, upstream, SESSIONS)
     }
 
@@ -137,13 +170,23 @@ impl<'a> Session<'a> {
     pub fn open_in(
         enforcer: &'a Enforcer,
         agent: &'a Path,
-        upstream: &'a str,
+        upstream: &str,
+        revision: &'a str,
+    ) -> Self {
+        Self::open_at(enforcer, agent, format!("/mcp/{upstream}"), revision)
+    }
+
+    /// The same at a path.
+    pub fn open_at(
+        enforcer: &'a Enforcer,
+        agent: &'a Path,
+        path: String,
         revision: &'a str,
     ) -> Self {
         let mut session = Self {
             enforcer,
             agent,
-            upstream,
+            path,
             revision,
             id: None,
         };
@@ -159,6 +202,7 @@ impl<'a> Session<'a> {
     pub fn told_by(&self, agent: &'a Path) -> Self {
         Self {
             agent,
+            path: self.path.clone(),
             id: self.id.clone(),
             ..*self
         }
@@ -167,10 +211,10 @@ impl<'a> Session<'a> {
     /// POSTs a message in it.
     pub fn post(&self, body: &str) -> Got {
         let headers = self.headers();
-        post(
+        post_at(
             self.enforcer,
             self.agent,
-            self.upstream,
+            &self.path,
             &headers,
             body.as_bytes(),
         )
@@ -188,6 +232,16 @@ impl<'a> Session<'a> {
             r#"{{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
         );
         answer_in(&self.post(&body).body, 3)["result"].clone()
+    }
+
+    /// POSTs a request on a connection of its own and reads the head of the answer, which must be a stream.
+    pub fn open_stream(&self, body: &str) -> Tls {
+        open_stream(
+            (self.enforcer, self.agent),
+            &self.path,
+            &self.headers(),
+            body,
+        )
     }
 
     fn headers(&self) -> Vec<String> {

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use agentca_tests::lab::{Enforcer, Lab};
 use agentca_tests::mcp::{self, Server, Session};
+use agentca_tests::program::ours;
 use agentca_tests::tls::Tls;
 use agentca_tests::{log, wait};
+use serde_json::Value;
 
 struct Place {
     lab: Lab,
@@ -46,24 +48,7 @@ fn place(options: &[&str], settings: &str) -> Place {
 impl Place {
     /// POSTs a request on a connection of its own and reads the head of the answer, which must be a stream.
     fn open(&self, agent: &Path, headers: &[String], body: &str) -> Tls {
-        let mut tls = self.enforcer.connect(agent).unwrap();
-        let (headers, length) = (headers.join("\r\n"), body.len());
-        tls.send(format!(
-            "POST /mcp/bank HTTP/1.1\r\nHost: localhost\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{body}"
-        ))
-        .unwrap();
-        let head = tls.head().unwrap();
-        assert_eq!(head.status, 200, "{head:?}");
-        assert_eq!(
-            head.header("content-type"),
-            Some("text/event-stream"),
-            "{head:?}"
-        );
-        assert!(
-            head.header("agent-audit").unwrap().contains("phase=open"),
-            "{head:?}"
-        );
-        tls
+        mcp::open_stream((&self.enforcer, agent), "/mcp/bank", headers, body)
     }
 
     /// A call that tells its progress every 10 ms, for longer than any test.
@@ -79,23 +64,12 @@ impl Place {
     }
 }
 
-/// Reads until the text has come.
-fn read_until(tls: &mut Tls, text: &str) -> String {
-    let mut read = String::new();
-    while !read.contains(text) {
-        let chunk = tls.chunk().unwrap();
-        let chunk = chunk.unwrap_or_else(|| panic!("no {text} in {read}"));
-        read += &String::from_utf8(chunk).unwrap();
-    }
-    read
-}
-
 #[test]
 fn revocation_cuts_a_running_stream_and_no_other() {
     let place = place(&["--business"], "");
     let mut stream = place.open_progress(&place.one);
     let mut other = place.open_progress(&place.two);
-    let read = read_until(&mut stream, "step 3");
+    let read = mcp::read_until(&mut stream, "step 3");
     for event in read.split("\n\n").filter(|event| event.contains("data: {")) {
         let receipt = event.find(": agent-receipt");
         assert!(
@@ -103,7 +77,7 @@ fn revocation_cuts_a_running_stream_and_no_other() {
             "no receipt before it: {event}"
         );
     }
-    read_until(&mut other, "step 1");
+    mcp::read_until(&mut other, "step 1");
     place.lab.revoke("agent-1", "key-compromise");
     stream.must_be_cut();
     assert!(other.chunk().unwrap().is_some(), "the other goes on");
@@ -124,10 +98,10 @@ fn a_listener_hears_that_the_list_changed() {
     let body = mcp::request(7, "subscriptions/listen", more);
     let headers = mcp::headers("subscriptions/listen", None);
     let mut stream = place.open(&place.one, &headers, &body);
-    let first = read_until(&mut stream, "notifications/subscriptions/acknowledged");
+    let first = mcp::read_until(&mut stream, "notifications/subscriptions/acknowledged");
     assert!(!first.contains("list_changed"), "{first}");
     place.server.change();
-    let told = read_until(&mut stream, "notifications/tools/list_changed");
+    let told = mcp::read_until(&mut stream, "notifications/tools/list_changed");
     assert!(
         told.contains("io.modelcontextprotocol/subscriptionId"),
         "{told}"
@@ -141,7 +115,7 @@ fn a_stream_that_never_ends_is_cut_with_its_agent() {
     let body = mcp::tool_call(7, "echo", "{}").replacen(mcp::META, &meta, 1);
     let headers = mcp::headers("tools/call", Some("echo"));
     let mut stream = place.open(&place.one, &headers, &body);
-    read_until(&mut stream, "notifications/progress");
+    mcp::read_until(&mut stream, "notifications/progress");
     place.lab.revoke("agent-1", "key-compromise");
     stream.must_be_cut();
 }
@@ -198,4 +172,101 @@ fn a_session_belongs_to_the_certificate_that_opened_it() {
         r#"{"text":"b"}"#,
         "the owner goes on"
     );
+}
+
+/// Calls `slow_progress` in a session, for longer than any test.
+const SLOW: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"slow_progress",
+    "arguments":{"steps":100000,"interval_ms":10},"_meta":{"progressToken":5}}}"#;
+const CANCEL: &str = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"enough"}}"#;
+
+#[test]
+fn what_a_session_cancels_ends_at_its_server() {
+    let place = place(&["--business"], "");
+    let session = Session::open(&place.enforcer, &place.one, "bank");
+    let mut stream = session.open_stream(SLOW);
+    mcp::read_until(&mut stream, "step 1");
+    // Ids are a session's own.
+    let other = Session::open(&place.enforcer, &place.one, "bank");
+    assert_eq!(other.post(CANCEL).status, 202);
+    mcp::read_until(&mut stream, "notifications/progress");
+    assert_eq!(session.post(CANCEL).status, 202);
+    stream.must_be_over();
+    let calls = place.server.calls();
+    let sessions_of = |wanted: &str| -> Vec<Option<String>> {
+        let calls = calls.iter().filter(|call| call.body() == wanted);
+        calls
+            .map(|call| call.header("mcp-session-id").map(str::to_owned))
+            .collect()
+    };
+    let (sessions, ends) = (sessions_of(SLOW), sessions_of(CANCEL));
+    assert!(sessions.len() == 1 && sessions[0].is_some(), "{calls:?}");
+    assert!(ends.len() == 2 && ends[1] == sessions[0], "{calls:?}");
+}
+
+#[test]
+fn what_is_cancelled_of_a_program_ends_in_it() {
+    let lab = Lab::with_authority();
+    let calls = lab.path("bank.calls");
+    let program = [
+        &*ours("agentca-mcp-fixture").display().to_string(),
+        "--stdio",
+        "--business",
+        "--calls",
+        &*calls.display().to_string(),
+    ]
+    .map(str::to_owned);
+    let definitions = mcp::definitions_of_program(&program);
+    mcp::write_catalogue(&lab, "bank", &definitions, &mcp::bank_risk, &[]);
+    let upstream = mcp::program_upstream("bank", &program, "");
+    mcp::configure(&lab, &["bank"], &upstream);
+    let enforcer = lab.start_enforcer("edge-1");
+    let agent = lab.agent_with("agent-1", &["--scope", "mcp:bank:*"]);
+    wait::until("the enforcer has seen the tools", || {
+        (!mcp::listed(&enforcer, &agent, "bank").is_empty()).then_some(())
+    });
+    // The ids that the program was given for calls, and those that it was told to cancel.
+    let told = || {
+        let text = std::fs::read_to_string(&calls).unwrap();
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        let lines = whole.lines().map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            serde_json::from_str(line["body"].as_str().unwrap()).unwrap()
+        });
+        let lines: Vec<Value> = lines.collect();
+        let of = |method: &str, id: &str| -> Vec<Value> {
+            let lines = lines.iter().filter(|line| line["method"] == method);
+            lines
+                .map(|line| line.pointer(id).unwrap().clone())
+                .collect()
+        };
+        (
+            of("tools/call", "/id"),
+            of("notifications/cancelled", "/params/requestId"),
+        )
+    };
+
+    let session = Session::open(&enforcer, &agent, "bank");
+    let mut stream = session.open_stream(SLOW);
+    mcp::read_until(&mut stream, "step 1");
+    assert_eq!(session.post(CANCEL).status, 202);
+    stream.must_be_over();
+    let (ran, ended) = wait::until("the program is told", || {
+        let told = told();
+        (!told.1.is_empty()).then_some(told)
+    });
+    assert_eq!((ran.len(), &ended), (1, &ran));
+
+    // Without sessions who goes away cancels.
+    let more = r#","name":"slow_progress","arguments":{"steps":100000,"interval_ms":10}"#;
+    let meta = mcp::META.replacen('{', r#"{"progressToken":5,"#, 1);
+    let body = mcp::request(7, "tools/call", more).replacen(mcp::META, &meta, 1);
+    let headers = mcp::headers("tools/call", Some("slow_progress"));
+    let mut stream = mcp::open_stream((&enforcer, &agent), "/mcp/bank", &headers, &body);
+    mcp::read_until(&mut stream, "step 1");
+    drop(stream);
+    let (ran, ended) = wait::until("the program is told", || {
+        let told = told();
+        (told.1.len() > 1).then_some(told)
+    });
+    assert_eq!((ran.len(), &ended), (2, &ran));
 }
