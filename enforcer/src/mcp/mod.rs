@@ -9,6 +9,8 @@
 //! says of its arguments by [`arguments`], and who may bring a call's state back by [`request_state`]. Several servers
 //! behind one endpoint are [`shared`]; a server that is a program is reached by [`program`].
 //!
+//! Where several servers are one ([`shared`]), a session is one at each ([`shared_sessions`]).
+//!
 //! Besides, what servers list is looked at again and again ([`watch`]); what was seen of each tool ([`seen`]), by that
 //! or in an agent's list, decides whether it is still the one that was approved; it outlives restarts ([`seen_file`]),
 //! and what is withheld for it is recorded ([`withheld`]).
@@ -32,6 +34,7 @@ mod seen;
 mod seen_file;
 mod session;
 mod shared;
+mod shared_sessions;
 mod splice;
 mod turn;
 mod watch;
@@ -49,7 +52,7 @@ pub(crate) use self::reply::Expected;
 pub(crate) use self::seen::{Seen, SeenTools};
 pub(crate) use self::seen_file::{Approval, SeenFile, Shown};
 pub(crate) use self::session::Sessions;
-pub(crate) use self::shared::SharedSessions;
+pub(crate) use self::shared_sessions::SharedSessions;
 pub(crate) use self::watch::Watcher;
 
 /// Whether a body is one message that would be judged, and its method: the strict reader by itself, for whoever

@@ -3,15 +3,14 @@
 //! The enforcer itself answers for what is about all of them: who is there, and which tools. A call goes
 //! to the one server that its name says as if it had come by that server's own endpoint: it is judged,
 //! recorded and forwarded as that, under the tool's own name. In the revisions with sessions a session
-//! at the shared endpoint stands for one at each server, begun when it is first needed.
+//! at the shared endpoint stands for one at each server, begun when it is first needed, and a cancellation goes
+//! to the server at which the call runs.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
 use agentca_policy::Rule;
 
@@ -24,64 +23,28 @@ use super::reply::{Answer, Expected};
 use super::revision::{self, NAME, Revision, SESSION_ID};
 use super::rpc::{Kind, Message};
 use super::session::{Opened, fresh_id};
+use super::shared_sessions::CallKey;
 use super::turn::{Conversation, name_of};
 use crate::answer::Reply;
 use crate::config::DenyAs;
 use crate::forward::ForwardFailure;
 use crate::head::Head;
-use crate::jsonrpc::Edits;
+use crate::jsonrpc::{Edits, Members};
 use crate::road::Denial;
 use crate::service::{Given, Told, Turn};
 use crate::upstream::UpstreamError;
 
-/// Sessions at servers that were begun for sessions at the shared endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct SharedSessions {
-    /// By agent: none can make another's be forgotten.
-    begun: Mutex<HashMap<Box<str>, Begun>>,
-}
-
-/// One agent's.
-#[derive(Debug, Default)]
-struct Begun {
-    /// By shared session and upstream.
-    sessions: HashMap<(String, Arc<str>), Slot>,
-    oldest: VecDeque<(String, Arc<str>)>,
-}
-
-/// Begun once, whoever comes first; nothing in it where the server gives no id.
-type Slot = Arc<OnceCell<Option<String>>>;
-
-impl SharedSessions {
-    /// Where a session is kept. What is forgotten is begun again.
-    fn slot(&self, agent: &str, shared: &str, upstream: &Arc<str>) -> Slot {
-        let mut all = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        if !all.contains_key(agent) && all.len() >= AGENTS {
-            // So many that whoever it is will hardly notice.
-            let other = all.keys().next().cloned();
-            other.and_then(|other| all.remove(&other));
-        }
-        let begun = all.entry(agent.into()).or_default();
-        let key = (shared.to_owned(), Arc::clone(upstream));
-        if let Some(slot) = begun.sessions.get(&key) {
-            return Arc::clone(slot);
-        }
-        while begun.sessions.len() >= KEPT {
-            let Some(oldest) = begun.oldest.pop_front() else {
-                break;
-            };
-            begun.sessions.remove(&oldest);
-        }
-        let slot = Slot::default();
-        begun.sessions.insert(key.clone(), Arc::clone(&slot));
-        begun.oldest.push_back(key);
-        slot
-    }
-}
-
 /// What a message at the shared endpoint is.
 enum Heard {
-    /// The enforcer answers.
+    /// The enforcer's own to answer.
+    Own(Own),
+    /// What one server is to have, as it is to read it.
+    Call(Arc<str>, Message),
+}
+
+/// What the enforcer answers itself.
+enum Own {
+    /// This is the answer.
     Answer(String),
     /// A session begins.
     Begins(Revision),
@@ -89,8 +52,6 @@ enum Heard {
     NoMethod,
     /// It wants no answer.
     Taken,
-    /// A call of one server's tool.
-    Call(Arc<str>, Message),
 }
 
 impl Turn {
@@ -131,7 +92,7 @@ impl Turn {
                 self.shared_call(head, (upstream, message), conversation)
                     .await
             }
-            own => self.shared_answer(&message, own, conversation).await,
+            Heard::Own(own) => self.shared_answer(&message, own, conversation).await,
         }
     }
 
@@ -144,7 +105,10 @@ impl Turn {
         let sessions = revision.is_none_or(Revision::has_sessions);
         let request = match message.kind() {
             Kind::Request(request) => request,
-            Kind::Notification { .. } => return Ok(Heard::Taken),
+            Kind::Notification { .. } => {
+                let cancelled = self.cancelled(message, conversation);
+                return Ok(cancelled.unwrap_or(Heard::Own(Own::Taken)));
+            }
             Kind::Response => {
                 return Err(Denial::new(Rule::Malformed, "nothing was asked here"));
             }
@@ -157,14 +121,14 @@ impl Turn {
             let detail = "no scope of the certificate covers anything of the servers here";
             return Err(Denial::new(Rule::Scope, detail));
         }
-        Ok(match request.method.as_str() {
-            "tools/list" => Heard::Answer(listed(&tools, sessions)),
+        Ok(Heard::Own(match request.method.as_str() {
+            "tools/list" => Own::Answer(listed(&tools, sessions)),
             "initialize" if sessions => {
                 let version = request.params.version.as_deref().and_then(Revision::parse);
                 let version = version.filter(|version| version.has_sessions());
-                Heard::Begins(version.unwrap_or(Revision::V20251125))
+                Own::Begins(version.unwrap_or(Revision::V20251125))
             }
-            "ping" if sessions => Heard::Answer("{}".to_owned()),
+            "ping" if sessions => Own::Answer("{}".to_owned()),
             "server/discover" if !sessions => {
                 let discovered = json!({
                     "resultType": "complete",
@@ -174,10 +138,10 @@ impl Turn {
                     "cacheScope": "private",
                     "_meta": { "io.modelcontextprotocol/serverInfo": server_info() },
                 });
-                Heard::Answer(discovered.to_string())
+                Own::Answer(discovered.to_string())
             }
-            _ => Heard::NoMethod,
-        })
+            _ => Own::NoMethod,
+        }))
     }
 
     /// The tools that the agent may use, under their names here.
@@ -230,22 +194,36 @@ impl Turn {
         Ok(Heard::Call(upstream, message))
     }
 
+    /// What is to be said to the server at which a call of this session runs that its client cancels.
+    fn cancelled(&self, message: &Message, conversation: &Conversation) -> Option<Heard> {
+        if message.method() != CANCELLED {
+            return None;
+        }
+        let text = message.slice(&(0..message.bytes().len()));
+        let params = Members::of(text)?.members("params")?;
+        let call = CallKey::of(&conversation.session.as_ref()?.id, params.raw("requestId")?);
+        let agent = self.session.peer.record().uri();
+        let upstream = self.live.shared_sessions().place_of(agent, call)?;
+        let message = Message::read(message.bytes().clone()).ok()?;
+        Some(Heard::Call(upstream, message))
+    }
+
     async fn shared_answer(
         &mut self,
         message: &Message,
-        heard: Heard,
+        own: Own,
         conversation: Conversation,
     ) -> Given {
         let revision = conversation.revision;
-        let result = match heard {
-            Heard::Answer(result) => result,
-            Heard::Begins(version) => return self.shared_session(message, version).await,
-            Heard::Taken | Heard::Call(..) => {
+        let result = match own {
+            Own::Answer(result) => result,
+            Own::Begins(version) => return self.shared_session(message, version).await,
+            Own::Taken => {
                 self.ledger.on_well_known(RECORDED);
                 let reply = Reply::json(&Method::POST, StatusCode::ACCEPTED, JSON, "");
                 return self.give(reply, Told::Answered).await;
             }
-            Heard::NoMethod => {
+            Own::NoMethod => {
                 let denial =
                     Denial::new(Rule::NotInCatalogue, "the shared endpoint has tools alone");
                 let refused = denials::denied(message, revision, DenyAs::Error, denial);
@@ -277,7 +255,33 @@ impl Turn {
         self.give(reply, Told::Answered).await
     }
 
+    /// Passes on what one server is to have, and remembers where a call runs for as long as it can be cancelled.
     async fn shared_call(
+        &mut self,
+        head: Box<Head>,
+        (upstream, message): (Arc<str>, Message),
+        conversation: Conversation,
+    ) -> Given {
+        let shared = conversation.session.as_ref();
+        let call = message.id().zip(shared);
+        let call = call.map(|(id, shared)| CallKey::of(&shared.id, id));
+        let agent = Arc::clone(self.session.peer.record().uri());
+        if let Some(call) = call {
+            let sessions = self.live.shared_sessions();
+            sessions.begins(&agent, call, &upstream);
+        }
+        let given = self
+            .call_at(head, (upstream, message), conversation)
+            .await?;
+        let media = given.headers().get(header::CONTENT_TYPE);
+        // A stream has only begun.
+        if let Some(call) = call.filter(|_| media.is_none_or(|media| media != EVENT_STREAM)) {
+            self.live.shared_sessions().ends(&agent, call);
+        }
+        Ok(given)
+    }
+
+    async fn call_at(
         &mut self,
         mut head: Box<Head>,
         (upstream, message): (Arc<str>, Message),
@@ -296,7 +300,14 @@ impl Turn {
         if let Some(name) = name.filter(|_| head.headers.contains_key(NAME)) {
             head.headers.insert(NAME, name);
         }
-        // Judged before its server hears of the agent at all.
+        let conversation = match self.begun(&upstream, conversation) {
+            Ok(conversation) => {
+                let doorway = found.with(&self.live, head);
+                return self.mcp_call(doorway, message, conversation).await;
+            }
+            Err(conversation) => conversation,
+        };
+        // Judged before a session is begun: its server is to hear nothing of who may not call.
         let judged = found.clone().with(&self.live, head.clone());
         let revision = conversation.revision;
         let permitted = self.permit(judged, Asks::of(&message, revision));
@@ -344,6 +355,22 @@ impl Turn {
         }
     }
 
+    /// The conversation at a server, where no session has to be begun for it; else the one here.
+    fn begun(
+        &self,
+        upstream: &Arc<str>,
+        conversation: Conversation,
+    ) -> Result<Conversation, Conversation> {
+        let (Some(revision), Some(shared)) = (conversation.revision, &conversation.session) else {
+            return Ok(conversation);
+        };
+        let agent = self.session.peer.record().uri();
+        let sessions = self.live.shared_sessions();
+        let begun = sessions.begun(agent, &shared.id, upstream);
+        let id = begun.ok_or(conversation)?;
+        Ok(in_session(revision, id))
+    }
+
     /// The session at a server that a session here stands for.
     async fn session_at(
         &mut self,
@@ -362,11 +389,7 @@ impl Turn {
         timer.restart(self.live.mcp_pause(upstream));
         let beginning = slot.get_or_try_init(|| self.begin_at(upstream, head, revision));
         let begun = timer.limit(beginning).await.map_err(UpstreamError::from)?;
-        let id = begun?.clone();
-        Ok(Conversation {
-            revision: Some(revision),
-            session: id.map(|id| Opened { id, revision }),
-        })
+        Ok(in_session(revision, begun?.clone()))
     }
 
     /// Begins a session at a server, in the agent's name.
@@ -427,6 +450,10 @@ impl Turn {
     }
 }
 
+fn in_session(revision: Revision, id: Option<String>) -> Conversation {
+    Conversation::new(Some(revision), id.map(|id| Opened { id, revision }))
+}
+
 /// What is done with the answer to a message of a session.
 fn expected(message: &Message, kind: Answer) -> Expected {
     Expected {
@@ -464,46 +491,6 @@ pub(crate) const JOINT: &str = "__";
 /// What stands for all servers where one is named; no upstream can have it.
 const SHARED: &str = "*";
 const RECORDED: &str = "mcp:agentca:shared";
+const CANCELLED: &str = "notifications/cancelled";
 const JSON: &str = "application/json";
-/// Sessions at servers remembered for one agent.
-const KEPT: usize = 256;
-/// Agents whose sessions are remembered.
-const AGENTS: usize = 100_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_agent_makes_none_forget_but_its_own() {
-        let (sessions, upstream) = (SharedSessions::default(), Arc::from("bank"));
-        let slot = |agent: &str, shared: &str| sessions.slot(agent, shared, &upstream);
-        let begin = async || Ok::<_, ()>(Some("begun".to_owned()));
-        slot("a", "s").get_or_try_init(begin).await.unwrap();
-        for number in 0..KEPT * 2 {
-            slot("b", &number.to_string());
-        }
-        assert!(slot("a", "s").get().is_some());
-        assert!(slot("b", "s").get().is_none(), "another's session");
-        let begun = sessions.begun.lock().unwrap();
-        assert_eq!(begun["b"].sessions.len(), KEPT);
-        assert_eq!(begun["b"].oldest.len(), KEPT);
-    }
-
-    #[tokio::test]
-    async fn two_first_calls_begin_one_session() {
-        let (sessions, upstream) = (SharedSessions::default(), Arc::from("bank"));
-        let (one, other) = (
-            sessions.slot("a", "s", &upstream),
-            sessions.slot("a", "s", &upstream),
-        );
-        let begin = async || {
-            tokio::task::yield_now().await;
-            Ok::<_, ()>(Some("one".to_owned()))
-        };
-        let never = async || -> Result<Option<String>, ()> { panic!("begun twice") };
-        let (first, second) =
-            tokio::join!(one.get_or_try_init(begin), other.get_or_try_init(never));
-        assert_eq!(first, second);
-    }
-}
+const EVENT_STREAM: &str = "text/event-stream";

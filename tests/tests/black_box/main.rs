@@ -17,6 +17,7 @@ mod mcp_fixture;
 mod mcp_pins;
 mod mcp_sample;
 mod mcp_sessions;
+mod mcp_shared;
 mod mcp_streams;
 mod mcp_strictness;
 mod mcp_upstreams;
