@@ -16,7 +16,7 @@ use agentca_policy::Rule;
 
 use super::asks::Asks;
 use super::denials;
-use super::doorway::Doorway;
+use super::doorway::{Doorway, Found};
 use super::exchange::Exchange;
 use super::lists::renamed;
 use super::reply::{Answer, Expected};
@@ -30,6 +30,7 @@ use crate::config::DenyAs;
 use crate::forward::ForwardFailure;
 use crate::head::Head;
 use crate::jsonrpc::{Edits, Members};
+use crate::live::Live;
 use crate::road::Denial;
 use crate::service::{Given, Told, Turn};
 use crate::upstream::UpstreamError;
@@ -319,6 +320,7 @@ impl Turn {
                 return self.refuse(refused).await;
             }
         };
+        let before = Arc::clone(&self.live);
         let conversation = match self.session_at(&upstream, &head, conversation).await {
             Ok(conversation) => conversation,
             Err(failure) => {
@@ -327,8 +329,22 @@ impl Turn {
                 return self.unbegun(failure, (&message, revision, deny_as)).await;
             }
         };
+        let Some(found) = self.still_there(&upstream, &before) else {
+            let detail = "its server was moved while its session began: call again";
+            let denial = Denial::new(Rule::NotInCatalogue, detail);
+            let refused = denials::denied(&message, revision, deny_as, denial);
+            return self.refuse(refused).await;
+        };
         let doorway = found.with(&self.live, head);
         self.mcp_call(doorway, message, conversation).await
+    }
+
+    /// The endpoint by the settings in force now, if it is of the same server as `before`: to begin a session takes
+    /// its server as long as it likes.
+    fn still_there(&mut self, upstream: &str, before: &Live) -> Option<Found> {
+        self.take_live();
+        let is_same = self.live.transport(upstream) == before.transport(upstream);
+        is_same.then(|| Doorway::named(&self.live, upstream))?
     }
 
     /// There is no session to call in.
