@@ -271,6 +271,16 @@ impl McpClient {
 }
 
 impl ClientError {
+    /// What is wrong with an answer, which may quote it.
+    fn unreadable(what: &dyn std::fmt::Display) -> Self {
+        Self::Unreadable(shown(&what.to_string()))
+    }
+
+    /// No revision that is spoken here, but what the server says that it has.
+    fn revision(theirs: &str) -> Self {
+        Self::Revision(shown(theirs))
+    }
+
     /// Whether another session may do better.
     fn loses_session(&self) -> bool {
         match self {
@@ -285,6 +295,21 @@ impl ClientError {
             | Self::TooMuch(_) => false,
         }
     }
+}
+
+/// What a server wrote, as people may be shown it: short, and nothing in it moves a terminal's cursor or hides.
+fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars().take(SHOWN) {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(SHOWN).is_some() {
+        out.push('…');
+    }
+    out
 }
 
 /// What every request of 2026-07-28 carries.
@@ -334,7 +359,7 @@ impl ToolList {
         struct Named {
             name: String,
         }
-        let unreadable = |error: serde_json::Error| ClientError::Unreadable(error.to_string());
+        let unreadable = |error: serde_json::Error| ClientError::unreadable(&error);
         let page: Page<'_> = serde_json::from_str(result).map_err(unreadable)?;
         if page.result_type.is_some_and(|kind| kind != "complete") {
             return Err(ClientError::Unreadable(
@@ -356,9 +381,9 @@ impl ToolList {
                 return Err(ClientError::TooMuch(format!("{} tools", self.limits.tools)));
             }
             if !self.names.insert(name.clone()) {
-                let shown: String = name.chars().take(64).collect();
                 return Err(ClientError::Unreadable(format!(
-                    "`{shown}` is listed twice"
+                    "`{}` is listed twice",
+                    shown(&name)
                 )));
             }
             self.tools.push(ListedTool {
@@ -370,6 +395,8 @@ impl ToolList {
     }
 }
 
+/// What is shown of a text of the server's, in letters.
+const SHOWN: usize = 200;
 /// The revision without sessions.
 const MODERN: &str = "2026-07-28";
 

@@ -85,9 +85,9 @@ pub(crate) enum AskError {
     BrokeOff(String),
     #[error("the enforcer's answer was refused: {0}")]
     Unverified(#[from] Unverified),
-    /// Whatever is asked.
-    #[error("{0}")]
-    Denied(String),
+    /// Whatever is asked, by a rule.
+    #[error("{said}")]
+    Denied { rule: String, said: String },
 }
 
 impl AskError {
@@ -101,7 +101,7 @@ impl AskError {
             Self::TooLong(_) => (StatusCode::BAD_GATEWAY, "too-long"),
             Self::BrokeOff(_) => (StatusCode::BAD_GATEWAY, "broke-off"),
             Self::Unverified(_) => (StatusCode::BAD_GATEWAY, "unverified"),
-            Self::Denied(_) => (StatusCode::FORBIDDEN, "denied"),
+            Self::Denied { .. } => (StatusCode::FORBIDDEN, "denied"),
         }
     }
 }
@@ -347,7 +347,7 @@ impl Enforcer {
         if signer.is_none() && !key_id.is_empty() {
             match self.learn_signers(&key_id).await {
                 Ok(()) => {}
-                Err(denied @ AskError::Denied(_)) if self.verify == Verify::Require => {
+                Err(denied @ AskError::Denied { .. }) if self.verify == Verify::Require => {
                     return Err(denied);
                 }
                 Err(error) => return Err(Unverified::Signers(error.to_string()).into()),
@@ -427,13 +427,16 @@ fn no_signers(status: StatusCode, body: &[u8], peer: &Peer) -> AskError {
     let said = problem.sentence(status);
     let ours = peer.held.credential.certificate.id();
     let ours = ours.as_ref().and_then(|id| id.environment());
-    match (problem.rule.as_deref(), ours, peer.origin.environment()) {
-        (Some("environment"), Some(ours), Some(theirs)) => AskError::Denied(format!(
-            "{said}; issue with `--env {theirs}`, or call an enforcer of {ours}"
-        )),
-        (Some(_), ..) => AskError::Denied(said),
-        (None, ..) => Unverified::Signers(said).into(),
-    }
+    let Some(rule) = problem.rule else {
+        return Unverified::Signers(said).into();
+    };
+    let said = match (rule.as_str(), ours, peer.origin.environment()) {
+        ("environment", Some(ours), Some(theirs)) => {
+            format!("{said}; issue with `--env {theirs}`, or call an enforcer of {ours}")
+        }
+        _ => said,
+    };
+    AskError::Denied { rule, said }
 }
 
 fn well_known(path: &str) -> Question {

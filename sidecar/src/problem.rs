@@ -20,7 +20,8 @@ impl Problem {
         serde_json::from_slice(body).unwrap_or_default()
     }
 
-    /// Reads a body that may be a denial in MCP's own form: a JSON-RPC error that names the rule.
+    /// Reads a body that may be a denial in MCP's own form: a JSON-RPC error that names the rule. Nothing in it says
+    /// whether the enforcer wrote it or the server behind it.
     pub(crate) fn in_error(body: &[u8]) -> Self {
         #[derive(Default, Deserialize)]
         struct Message {

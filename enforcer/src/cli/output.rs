@@ -64,6 +64,16 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
+/// A word of a command that is to be copied: a shell takes it as it is, and does nothing else with it.
+pub(super) fn shell_word(text: &str) -> String {
+    let is_plain =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b':');
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    printable(&format!("'{}'", text.replace('\'', r"'\''")))
+}
+
 /// Format characters, selectors of variants, fillers and tags (Unicode 17: `Default_Ignorable_Code_Point`, and the
 /// general category Cf).
 fn is_invisible(c: char) -> bool {
@@ -164,6 +174,20 @@ mod tests {
             printable(hidden),
             "Pays.\\u{e0041}\\u{202e}\\u{200b}\u{fffd}\\u{fe0f}Größe €\\u{feff}"
         );
+    }
+
+    #[test]
+    fn what_a_shell_would_read_otherwise_is_quoted() {
+        for (text, expected) in [
+            ("files:status", "files:status"),
+            ("/etc/agentca/enforcer.toml", "/etc/agentca/enforcer.toml"),
+            ("", "''"),
+            ("~/my files", "'~/my files'"),
+            ("it's $(x)", r"'it'\''s $(x)'"),
+            ("a\u{1b}[2J\u{202e}", "'a\u{fffd}[2J\\u{202e}'"),
+        ] {
+            assert_eq!(shell_word(text), expected);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use self::failed::failure;
 use self::server::Asked;
-use super::output::{Failure, Table, print, printable};
+use super::output::{Failure, Table, print, printable, shell_word};
 use crate::mcp_client::ClientError;
 use crate::scan::{CatalogueFiles, FolderLock, Found, Plan, Row};
 
@@ -131,7 +131,7 @@ async fn find(asked: Asked, upstream: &str) -> Result<Found, Failure> {
 /// The configuration that commands are about, as far as that is known.
 fn named_config(arguments: &ScanArgs) -> String {
     match &arguments.config {
-        Some(path) => path.display().to_string(),
+        Some(path) => shell_word(&path.display().to_string()),
         None if Path::new(USUAL).exists() => USUAL.to_owned(),
         None => UNKNOWN.to_owned(),
     }

@@ -265,7 +265,7 @@ async fn events(mut body: Incoming, limits: &ClientLimits) -> Result<Box<str>, C
         events.push(&data);
         loop {
             let event = events.next_event();
-            let event = event.map_err(|error| ClientError::Unreadable(error.to_string()))?;
+            let event = event.map_err(|error| ClientError::unreadable(&error))?;
             let Some(event) = event else { break };
             let is_message = event.name.as_deref().is_none_or(|name| name == "message");
             // An event without data only says where a stream may be taken up again.

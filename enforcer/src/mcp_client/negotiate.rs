@@ -40,13 +40,13 @@ impl McpClient {
                 supported,
                 ..
             }) => {
-                return Err(ClientError::Revision(supported.join(", ")));
+                return Err(ClientError::revision(&supported.join(", ")));
             }
             Err(error) => return Err(error),
         };
         let said: Discovered = read(&result)?;
         if !said.supported.iter().any(|revision| revision == MODERN) {
-            return Err(ClientError::Revision(said.supported.join(", ")));
+            return Err(ClientError::revision(&said.supported.join(", ")));
         }
         let info = said.meta.get("io.modelcontextprotocol/serverInfo");
         Ok(Session {
@@ -66,7 +66,7 @@ impl McpClient {
         let revision = REVISIONS
             .into_iter()
             .find(|known| *known == said.protocol_version);
-        let revision = revision.ok_or(ClientError::Revision(said.protocol_version))?;
+        let revision = revision.ok_or_else(|| ClientError::revision(&said.protocol_version))?;
         let session = Session {
             revision,
             id: reply.session,
@@ -125,7 +125,7 @@ struct Initialized {
 
 fn read<'a, T: Deserialize<'a>>(result: &'a str) -> Result<T, ClientError> {
     let read = serde_json::from_str(result);
-    read.map_err(|error| ClientError::Unreadable(error.to_string()))
+    read.map_err(|error| ClientError::unreadable(&error))
 }
 
 fn server(

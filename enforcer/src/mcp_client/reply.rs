@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::ClientError;
+use super::{ClientError, shown};
 use crate::jsonrpc::{Fault, Members, Message, Shape, error_code};
 
 /// An answer.
@@ -34,12 +34,12 @@ pub(super) fn read(text: &[u8]) -> Result<Said, ClientError> {
 /// Reads a message of a program, which was checked when it came.
 pub(super) fn line(text: &[u8]) -> Result<Said, ClientError> {
     let text = std::str::from_utf8(text);
-    let text = text.map_err(|error| ClientError::Unreadable(error.to_string()))?;
+    let text = text.map_err(|error| ClientError::unreadable(&error))?;
     said(Message::again(text))
 }
 
 fn said(message: Result<Message<'_>, Fault>) -> Result<Said, ClientError> {
-    let message = message.map_err(|fault| ClientError::Unreadable(fault.to_string()))?;
+    let message = message.map_err(|fault| ClientError::unreadable(&fault))?;
     match message.shape() {
         Shape::Notification { .. } => Ok(Said::Nothing),
         Shape::Request { id, method, .. } => Ok(Said::Request {
@@ -66,12 +66,7 @@ fn refused(error: &str) -> ClientError {
         code: error_code(error).unwrap_or_default(),
         message: members
             .text("message")
-            .map(|text| {
-                text.chars()
-                    .take(200)
-                    .flat_map(char::escape_debug)
-                    .collect()
-            })
+            .map(|text| shown(&text))
             .unwrap_or_default(),
         supported: data.and_then(Result::ok).unwrap_or_default().supported,
     }

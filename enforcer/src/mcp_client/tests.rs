@@ -222,6 +222,56 @@ async fn a_list_that_may_be_read_in_two_ways_is_refused() {
 }
 
 #[tokio::test]
+async fn what_a_server_wrote_moves_no_cursor_and_has_an_end() {
+    const HOSTILE: &str = r"x\r\u001b[2K\u001b]0;owned\u0007\u009b\u202e wrote catalogue.toml";
+    let long = format!("{HOSTILE}{}", "y".repeat(5000));
+    let name = format!(r#"{{"name":"{long}"}}"#);
+    let revision = format!(r#"{{"protocolVersion":"{long}","capabilities":{{}}}}"#);
+    let failed = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-5,"message":"{long}"}}}}"#);
+    for (discovered, rest) in [
+        (
+            result(&format!(r#"{{"supportedVersions":["{long}"]}}"#)),
+            String::new(),
+        ),
+        (
+            error(
+                "400 Bad Request",
+                -32022,
+                &format!(r#"{{"supported":["{long}"]}}"#),
+            ),
+            String::new(),
+        ),
+        (error("200 OK", -32601, "null"), result(&revision)),
+        (
+            result(DISCOVERED),
+            result(&format!(r#"{{"tools":[{name},{name}]}}"#)),
+        ),
+        (
+            result(DISCOVERED),
+            result(&format!(r#"{{"tools":"{long}"}}"#)),
+        ),
+        (
+            result(DISCOVERED),
+            result(&format!(r#"{{"tools":[],"{long}":1,"{long}":2}}"#)),
+        ),
+        (
+            result(DISCOVERED),
+            http("200 OK", "application/json", "", &failed),
+        ),
+    ] {
+        let client = serve(move |seen| match seen.method() {
+            "server/discover" => discovered.clone(),
+            _ => rest.clone(),
+        })
+        .await;
+        let refused = client.list_tools().await.unwrap_err().to_string();
+        let is_bare = |c: char| c.is_control() || c == '\u{202e}';
+        assert!(!refused.contains(is_bare), "{refused:?}");
+        assert!(refused.len() < 2000 && refused.contains("[2K"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_without_end_is_given_up() {
     let count = std::sync::atomic::AtomicU64::new(0);
     let mut client = serve(move |seen| match seen.method() {

@@ -12,7 +12,7 @@ use clap::Args;
 
 use self::endpoint::Endpoint;
 use super::Failure;
-use crate::enforcer::{Enforcer, Limits};
+use crate::enforcer::{AskError, Enforcer, Limits};
 use crate::holder::Holder;
 use crate::url::EnforcerUrl;
 use crate::verify::Verify;
@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: CheckArguments) -> Result<(), Failure> {
     let until = ends.rfc3339();
     say("certificate", &format!("{id}, until {until} ({left} min)"))?;
     let enforcer = Arc::new(Enforcer::new(url, holder, Verify::Require, LIMITS));
-    enforcer.warm().await?;
+    enforcer.warm().await.map_err(denied)?;
     let place = enforcer.url.to_string();
     say(
         "enforcer",
@@ -64,7 +64,7 @@ pub(super) async fn run(arguments: CheckArguments) -> Result<(), Failure> {
     let found = endpoint::look(&enforcer).await?;
     say(
         "endpoint",
-        &format!("answers MCP {}", found.revisions.join(", ")),
+        &format!("answers MCP {}", names(&found.revisions).join(", ")),
     )?;
     say("tools", &listed(&found))?;
     if json {
@@ -83,12 +83,7 @@ pub(super) async fn run(arguments: CheckArguments) -> Result<(), Failure> {
 /// How many tools, and the first of them by name.
 fn listed(found: &Endpoint) -> String {
     let more = if found.all { "" } else { " and more" };
-    let mut names: Vec<String> = found
-        .tools
-        .iter()
-        .take(SHOWN)
-        .map(|name| printable(name))
-        .collect();
+    let mut names = names(&found.tools);
     if found.tools.len() > names.len() {
         names.push("…".to_owned());
     }
@@ -98,16 +93,46 @@ fn listed(found: &Endpoint) -> String {
     }
 }
 
-/// A name as a terminal may show it: what it says of itself is its server's.
-fn printable(name: &str) -> String {
-    let shown = name.chars().take(NAME_SHOWN);
-    shown
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+/// The first of several names.
+fn names(all: &[String]) -> Vec<String> {
+    let shown = all.iter().take(SHOWN);
+    shown.map(|name| printable(name, NAME_SHOWN)).collect()
 }
 
-/// What mends a denial.
-fn mend(rule: &str, url: &EnforcerUrl) -> Option<&'static str> {
+/// What a server wrote, as a terminal may show it: at most so many letters, none of which moves the cursor or hides.
+fn printable(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(most) {
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            c if c.is_control() => shown.push('\u{fffd}'),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(most).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// What asks for the enforcer's own document ended with: nobody else can say that it denies everything.
+fn denied(error: AskError) -> Failure {
+    let AskError::Denied { rule, said } = &error else {
+        return error.into();
+    };
+    let advice = match rule.as_str() {
+        "revoked" => "`agentca reinstate NAME`, then issue again",
+        "expired" => "`agentca issue NAME --out DIR --force`",
+        "unknown-serial" => "does the enforcer follow the authority that issued this certificate",
+        "stale" => "the enforcer has no fresh status from its authority: is that running",
+        _ => return error.into(),
+    };
+    Failure::refused(format!("{said}; {advice}"))
+}
+
+/// Where to look after a denial. A server can answer in the words of one, so nothing here gives an agent more than
+/// it has.
+fn look_at(rule: &str, url: &EnforcerUrl) -> Option<&'static str> {
     Some(match rule {
         "not-in-catalogue" if url.path.trim_end_matches('/') == SHARED => {
             "`/mcp` is the endpoint of the servers with `shared = true` in their `[[upstream]]`; one alone is at \
@@ -116,18 +141,8 @@ fn mend(rule: &str, url: &EnforcerUrl) -> Option<&'static str> {
         "not-in-catalogue" => {
             "is there an `[[upstream]]` with `kind = \"mcp\"` of this name, and the method in the catalogue"
         }
-        "scope" => {
-            "`agentca agent grant NAME --scope …` widens what the agent may be issued, then issue again"
-        }
-        "trust" => "`agentca issue NAME --trust L2 …` raises the agent's trust level",
-        "environment" => {
-            "issue with `--env` of the enforcer's environment, or call another enforcer"
-        }
-        "revoked" => "`agentca reinstate NAME`, then issue again",
-        "expired" => "`agentca issue NAME --out DIR --force`",
-        "unknown-serial" => "does the enforcer follow the authority that issued this certificate",
-        "stale" => "the enforcer has no fresh status from its authority: is that running",
-        "restricted" => "somebody restricted this agent; `agentca agent show NAME` says how",
+        "scope" | "trust" => "`agentca agent show NAME` says what the agent may be issued",
+        "restricted" => "`agentca agent show NAME` says whether somebody restricted this agent",
         "misdirected" => "use a host name of the enforcer's certificate in the URL",
         "upstream" => "the MCP server behind the enforcer does not answer: is it running",
         _ => return None,

@@ -127,3 +127,74 @@ async fn what_mends_a_denial_depends_on_where_it_was() {
     assert_eq!(code, Some(1), "{wrong}");
     assert!(wrong.contains("`shared = true`"), "{wrong}");
 }
+
+/// What no terminal should be shown.
+const HOSTILE: &str = "x\r\u{1b}[2K\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}all is well";
+
+fn is_bare(c: char) -> bool {
+    (c.is_control() && c != '\n') || c == '\u{202e}'
+}
+
+/// A server that answers everything with an error.
+async fn fails(error: Value) -> String {
+    let fake = Fake::start(move |seen| {
+        let id = &seen.json()["id"];
+        Reply::json(json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())
+    })
+    .await;
+    let (code, said, wrong) = check(&fake, &[]).await;
+    assert_eq!(code, Some(1), "{said}{wrong}");
+    wrong
+}
+
+#[tokio::test]
+async fn what_a_server_says_moves_no_cursor_and_has_an_end() {
+    let long = format!("{HOSTILE}{}", "y".repeat(9000));
+    for error in [
+        json!({ "code": -5, "message": long }),
+        json!({ "code": -5, "message": "", "data": { "rule": long, "detail": long } }),
+        json!({ "code": -5, "message": "", "data": { "title": long } }),
+    ] {
+        let wrong = fails(error).await;
+        assert!(!wrong.contains(is_bare), "{wrong:?}");
+        assert!(wrong.len() < 1000 && wrong.contains("[2K"), "{wrong}");
+    }
+    let settle = move |seen: &Seen| {
+        let message = seen.json();
+        let result = match message["method"].as_str() {
+            Some("initialize") => json!({ "protocolVersion": long }),
+            Some("tools/list") => json!({ "tools": [] }),
+            _ => return Reply::empty(202),
+        };
+        Reply::json(json!({ "jsonrpc": "2.0", "id": message["id"], "result": result }).to_string())
+    };
+    let fake = Fake::start(settle).await;
+    let (_, said, wrong) = check(&fake, &[]).await;
+    assert!(said.contains("answers MCP x\u{fffd}"), "{said}{wrong}");
+    assert!(!said.contains(is_bare) && said.len() < 1000, "{said:?}");
+}
+
+#[tokio::test]
+async fn no_server_talks_anybody_into_giving_an_agent_more() {
+    for rule in [
+        "revoked",
+        "expired",
+        "scope",
+        "trust",
+        "environment",
+        "restricted",
+    ] {
+        let data =
+            json!({ "type": format!("urn:agentca:denied:{rule}"), "rule": rule, "detail": "d" });
+        let wrong = fails(json!({ "code": -31403, "message": "No", "data": data })).await;
+        let says = format!("the answer says: denied by the rule `{rule}`: d");
+        assert!(wrong.contains(&says), "{wrong}");
+        assert!(
+            wrong.contains("the server behind it may have said so"),
+            "{wrong}"
+        );
+        for advice in ["reinstate", "grant", "agentca issue", "--env", "--trust"] {
+            assert!(!wrong.contains(advice), "{wrong}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ConfigArgs;
-use super::opened::{Opened, Seen, ToolName};
+use super::opened::{Opened, Seen, ToolName, uncallable};
 use crate::cli::output::{Failure, print, printable};
 use crate::mcp::Shown;
 
@@ -123,33 +123,40 @@ fn of_tool(opened: &Opened, upstream: &str, pin: Option<&Pin>, tool: &ToolDefini
     };
     let understated = understated(opened, upstream, tool);
     if let Some(understated) = &understated {
-        let _never = writeln!(finding.text, "  !! {understated}");
+        let _never = writeln!(finding.text, "  !! {}", printable(understated));
     }
     let (command, review) = approval(opened, upstream, tool);
-    if let Some(why) = review {
-        let _never = writeln!(finding.text, "  it wants a review by hand: {why}");
+    let uncallable = uncallable(tool.name());
+    if let Some(why) = &uncallable {
+        let _never = writeln!(finding.text, "  {why}");
     }
-    let _never = writeln!(
-        finding.text,
-        "  to approve it as it is shown here:\n    {command}"
-    );
+    if let Some(command) = &command {
+        if let Some(why) = review {
+            let _never = writeln!(finding.text, "  it wants a review by hand: {why}");
+        }
+        let _never = writeln!(
+            finding.text,
+            "  to approve it as it is shown here:\n    {command}"
+        );
+    }
     if let Value::Object(members) = &mut finding.value {
         members.insert("approve".to_owned(), command.into());
+        members.insert("uncallable".to_owned(), uncallable.into());
         members.insert("understated".to_owned(), understated.into());
     }
     finding
 }
 
-/// The command that approves a tool as it is, and why that takes a review by hand, if it does.
+/// The command that approves a tool as it is, if one can, and why that takes a review by hand, if it does.
 pub(super) fn approval(
     opened: &Opened,
     upstream: &str,
     tool: &ToolDefinition,
-) -> (String, Option<String>) {
+) -> (Option<String>, Option<String>) {
     let digest = digest_text(&tool.digest());
-    let mut command = opened.command("approve", upstream, tool.name(), &digest);
+    let mut command = opened.command(upstream, tool.name(), &digest);
     let review = review(opened, upstream, tool);
-    if review.is_some() {
+    if let (Some(command), Some(_)) = (&mut command, &review) {
         command.push_str(" --manual-review");
     }
     (command, review)
@@ -307,4 +314,10 @@ pub(super) fn text(opened: &Opened, upstream: &str, seen: &Seen) -> String {
         .iter()
         .map(|finding| finding.text.as_str())
         .collect()
+}
+
+#[cfg(test)]
+pub(super) fn values(opened: &Opened, upstream: &str, seen: &Seen) -> Vec<Value> {
+    let findings = of_server(opened, upstream, seen);
+    findings.into_iter().map(|finding| finding.value).collect()
 }

@@ -7,14 +7,14 @@ use agentca_identity::time::Timestamp;
 use agentca_policy::dsse::Envelope;
 use agentca_policy::{
     Action, Approval, Approved, Assessment, Pin, Rejection, Subject, ToolDefinition,
-    VerifiedApproval, VerifiedAssessment, digest_text, is_segment,
+    VerifiedApproval, VerifiedAssessment, digest_text,
 };
 use clap::Args;
 use serde_json::json;
 
-use super::opened::{Opened, ToolName};
+use super::opened::{Opened, ToolName, uncallable};
 use super::{ConfigArgs, changes};
-use crate::cli::output::{Failure, print};
+use crate::cli::output::{Failure, print, printable};
 use crate::config::pins_path;
 use crate::scan::{CatalogueFiles, FolderLock, Person, declaration, read_pins, write_file};
 
@@ -82,12 +82,8 @@ pub(super) fn ask_terminal(text: &str) -> Option<bool> {
 pub(super) fn approve(arguments: &ApproveArgs, ask: Ask<'_>) -> Result<(), Failure> {
     let decision = &arguments.decision;
     let decided = Decided::make(decision, Action::Approve, |opened, name, definition| {
-        if !is_segment(&name.tool) {
-            let tool = &name.tool;
-            let message = format!(
-                "`{tool}` is not 1 to 128 of A-Z, a-z, 0-9, `_`, `-` and `.`: such a tool is always denied"
-            );
-            return Err(Failure::failed(message));
+        if let Some(why) = uncallable(&name.tool) {
+            return Err(Failure::failed(why));
         }
         was_looked_at(opened, (name, definition), decision.digest.as_deref(), ask)?;
         Ok(arguments.manual_review)
@@ -136,6 +132,7 @@ fn was_looked_at(
         Some(false) => Err(Failure::failed("not approved")),
         None => {
             let (command, _) = changes::approval(opened, upstream, definition);
+            let command = command.unwrap_or_default();
             let message = format!(
                 "`{upstream}:{tool}` is not as it was approved: look at `agentca-enforcer catalogue diff`, then \
                  say by `--digest` what you saw there; as it is now that is\n  {command}"
@@ -226,7 +223,8 @@ impl Decided {
         let table = declaration(&self.name.upstream, &self.definition);
         let added = files.append(&table).map_err(|error| {
             Failure::failed(format!(
-                "{error}; it is approved, and cannot be called until its table stands there:\n{table}"
+                "{error}; it is approved, and cannot be called until its table stands there:\n{}",
+                printable_lines(&table)
             ))
         })?;
         Ok(added.then_some(table))
@@ -241,20 +239,28 @@ impl Decided {
             "file": pins, "added": added, "understated": self.understated,
         });
         let mut text = format!(
-            "{done} {upstream}:{tool} {digest} by {by}\nwrote {}\n",
+            "{done} {upstream}:{} {digest} by {by}\nwrote {}\n",
+            printable(tool),
             pins.display()
         );
         if let Some(table) = added {
             let file = self.file.display();
             text.push_str(&format!(
-                "added its table to {file}; scope, trust, risk and permissions are guesses, to be corrected there:\n{table}"
+                "added its table to {file}; scope, trust, risk and permissions are guesses, to be corrected there:\n{}",
+                printable_lines(&table)
             ));
         }
         if let Some(understated) = &self.understated {
-            text.push_str(&format!("{understated}\n"));
+            text.push_str(&format!("{}\n", printable(understated)));
         }
         print(as_json, &value, &text)
     }
+}
+
+/// A text of several lines, each [`printable`].
+fn printable_lines(text: &str) -> String {
+    let lines = text.lines();
+    lines.map(|line| printable(line) + "\n").collect()
 }
 
 /// The definition that was seen last.
@@ -331,7 +337,7 @@ pub(super) fn assess(arguments: &AssessArgs) -> Result<(), Failure> {
         })
     });
     let lines = taken.iter().map(|taken| {
-        let (tool, tier) = (&taken.tool, taken.tier());
+        let (tool, tier) = (printable(&taken.tool), taken.tier());
         format!("{tool}  {}  {tier}  by {}\n", taken.score, taken.assessor)
     });
     let value = json!({"assessments": values.collect::<Vec<_>>()});

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::ConfigArgs;
 use super::changes::{rejected, two_faced};
-use super::opened::{Opened, Seen};
+use super::opened::{Opened, Seen, uncallable};
 use super::show::described;
 use crate::cli::output::{Failure, Table, print};
 
@@ -220,10 +220,10 @@ pub(super) fn undeclared_state(
     let digest = digest_text(&tool.digest());
     match opened.rejection(upstream, tool.name(), &digest) {
         Some(rejection) => ("rejected", rejected(rejection)),
-        None => (
-            "new",
-            "it has no `[[tool]]` table: `catalogue approve` adds one".to_owned(),
-        ),
+        None => {
+            let adds = || "it has no `[[tool]]` table: `catalogue approve` adds one".to_owned();
+            ("new", uncallable(tool.name()).unwrap_or_else(adds))
+        }
     }
 }
 

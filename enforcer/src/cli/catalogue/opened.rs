@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use agentca_identity::chain::TrustAnchor;
 use agentca_identity::time::Timestamp;
-use agentca_policy::{Permissions, Rejection, Tool, ToolDefinition};
+use agentca_policy::{Permissions, Rejection, Tool, ToolDefinition, is_segment};
 
 use crate::approvals;
-use crate::cli::output::{Failure, told};
+use crate::cli::output::{Failure, printable, shell_word, told};
 use crate::config::Config;
 use crate::mcp::{Approval, SeenFile, Shown};
 use crate::mcp_client::ListedTool;
@@ -162,12 +162,21 @@ impl Opened {
         Some(server.tool(tool)?.permissions)
     }
 
-    /// What a person has to write to do something about a tool.
-    pub(super) fn command(&self, what: &str, upstream: &str, tool: &str, digest: &str) -> String {
-        let config = self.path.display();
-        format!(
-            "agentca-enforcer catalogue {what} {upstream}:{tool} --config {config} --digest {digest} --reason \"…\""
-        )
+    /// What a person has to write to approve a tool. The name is its server's to choose, so there is nothing to
+    /// write but for one that could be called.
+    pub(super) fn command(&self, upstream: &str, tool: &str, digest: &str) -> Option<String> {
+        is_segment(tool).then(|| {
+            let name = shell_word(&format!("{upstream}:{tool}"));
+            let config = self.shell_path();
+            format!(
+                "agentca-enforcer catalogue approve {name} --config {config} --digest {digest} --reason \"…\""
+            )
+        })
+    }
+
+    /// The configuration's file, for a command that is to be copied.
+    pub(super) fn shell_path(&self) -> String {
+        shell_word(&self.path.display().to_string())
     }
 
     /// The rejection of a definition, if a person rejected it.
@@ -177,6 +186,20 @@ impl Opened {
         all.find(|old| old.upstream == upstream && old.tool == tool && old.digest == digest)
     }
 }
+
+/// Why a tool can never be called, if it is for its name.
+pub(super) fn uncallable(tool: &str) -> Option<String> {
+    (!is_segment(tool)).then(|| {
+        let shown: String = tool.chars().take(NAME_SHOWN).collect();
+        let more = if shown.len() < tool.len() { "…" } else { "" };
+        format!(
+            "it can never be called: its name, `{}{more}`, is not 1 to 128 of A-Z, a-z, 0-9, `_`, `-` and `.`",
+            printable(&shown)
+        )
+    })
+}
+
+const NAME_SHOWN: usize = 128;
 
 /// What an enforcer saw of a server.
 #[derive(Debug)]

@@ -73,7 +73,7 @@ fn undeclared(
         permissions,
         shows_secrets: _,
     } = suggest(definition);
-    let config = opened.path().display();
+    let config = opened.shell_path();
     let facts = json!({
         "upstream": upstream,
         "tool": tool,

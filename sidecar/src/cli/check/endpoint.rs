@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::printable;
 use crate::cli::Failure;
 use crate::enforcer::{Answer, Content, Enforcer};
 use crate::events::Events;
@@ -106,7 +107,7 @@ impl Spoken {
 /// Why an endpoint did not give what it was asked for.
 #[derive(Debug)]
 enum Unspoken {
-    /// The enforcer denies it.
+    /// The answer says that it is denied.
     Denied(Problem, StatusCode),
     /// Nobody answered, or nobody who is believed.
     Failed(Failure),
@@ -121,18 +122,20 @@ impl Unspoken {
         match self {
             Self::Failed(failure) => failure,
             Self::Denied(problem, status) => {
-                let said = problem.sentence(status);
+                let said = printable(&problem.sentence(status), SAID);
                 let advice = problem
                     .rule
-                    .and_then(|rule| super::mend(&rule, &enforcer.url));
+                    .and_then(|rule| super::look_at(&rule, &enforcer.url));
                 let advice = advice.map(|advice| format!("; {advice}"));
                 Failure::refused(format!(
-                    "the endpoint refuses: {said}{}",
+                    "the endpoint refuses, the answer says: {said}{}; the server behind it may have said so, the \
+                     enforcer's log has what the enforcer decided",
                     advice.unwrap_or_default()
                 ))
             }
             Self::Error { code, message } => Failure::refused(format!(
-                "the endpoint answers neither {STATELESS} nor {SESSIONS} of MCP, but with error {code}: {message}"
+                "the endpoint answers neither {STATELESS} nor {SESSIONS} of MCP, but with error {code}: {}",
+                printable(&message, SAID)
             )),
             Self::Foreign(status) => Failure::refused(format!(
                 "the endpoint answered {status} and no MCP; give the URL of an `[[upstream]]` with \
@@ -198,7 +201,10 @@ async fn tools(enforcer: &Arc<Enforcer>, spoken: &Spoken) -> Result<(Vec<String>
         let list = spoken.request("tools/list", params)?;
         let (_, result) = ask(enforcer, spoken.fields(&list), &list).await?;
         let page = Page::deserialize(result);
-        let page = page.map_err(|error| Unspoken::Failed(Failure::refused(error)))?;
+        let page = page.map_err(|error| {
+            let said = printable(&error.to_string(), SAID);
+            Unspoken::Failed(Failure::refused(format!("a list cannot be read: {said}")))
+        })?;
         names.extend(page.tools.into_iter().map(|tool| tool.name));
         let Some(next) = page.next else {
             return Ok((names, true));
@@ -318,3 +324,5 @@ const STATELESS: &str = "2026-07-28";
 /// The newest that begins with `initialize`; a server may settle on an older one.
 const SESSIONS: &str = "2025-11-25";
 const MOST_PAGES: usize = 20;
+/// What is shown of an answer, in letters.
+const SAID: usize = 400;
