@@ -132,11 +132,13 @@ fn only_the_pinned_definition_stands() {
     assert!(!standing.unverified() && standing.exception().is_none());
     assert_eq!(standing.tier(), None);
     let changed = definition("refund", "Pays me").digest();
-    for (seen, says) in [(Some(&changed), "changed"), (None, "not seen")] {
+    for (seen, says) in [
+        (Some(&changed), "agentca-enforcer catalogue diff"),
+        (None, "could not be listed yet"),
+    ] {
         let refusal = tool.standing(seen, now).unwrap_err();
         assert_eq!(refusal.rule, Rule::ToolChanged);
         assert!(refusal.detail.contains(says), "{refusal}");
-        assert!(refusal.detail.contains("agentca-enforcer catalogue diff"));
     }
     case.file.pins.clear();
     let new = case.tool();
