@@ -330,7 +330,7 @@ impl Turn {
             }
         };
         let Some(found) = self.still_there(&upstream, &before) else {
-            let detail = "its server was moved while its session began: call again";
+            let detail = "its server was moved while its session began";
             let denial = Denial::new(Rule::NotInCatalogue, detail);
             let refused = denials::denied(&message, revision, deny_as, denial);
             return self.refuse(refused).await;

@@ -68,7 +68,7 @@ impl Recheck {
     ) -> Result<(), Denial> {
         let (config, upstream) = (live.config(), &self.matched.call().upstream);
         if live.transport(upstream) != before.transport(upstream) {
-            let detail = "its upstream was moved while it waited: call again";
+            let detail = "its upstream was moved while it waited";
             return Err(Denial::new(Rule::NotInCatalogue, detail));
         }
         let server = config.mcp_catalogue.server(upstream);
@@ -105,7 +105,7 @@ impl Recheck {
         let call = call.ok_or_else(withdrawn)?;
         if call.risk != self.matched.call().risk {
             // By it was settled what had to be durable first (promise 3).
-            let detail = "its risk class was changed while it waited: call again";
+            let detail = "its risk class was changed while it waited";
             return Err(Denial::new(Rule::NotInCatalogue, detail));
         }
         weigh(call, peer).map(|_scope| ())
