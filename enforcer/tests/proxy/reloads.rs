@@ -119,6 +119,8 @@ async fn a_method_is_asked_again_after_a_reload_while_it_waited() {
             before.replace("resources/read", "prompts/get"),
             "not-in-catalogue",
         ),
+        // The same method, at another place.
+        (before.replace("/mcp\"", "/moved\""), "not-in-catalogue"),
         (
             before.replace(&format!("[[method]]{method}"), ""),
             "not-in-catalogue",
